@@ -1,0 +1,265 @@
+"""Template libraries as files: one YAML or JSON that lists classes and their structures, the embedded one included."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from monai_cryo.data.fetch import locate
+from monai_cryo.data.library import MembraneTemplate, Template, TemplateLibrary
+from monai_cryo.data.maps import cut, density_from_map, parse_rule, to_box
+from monai_cryo.data.mrc import SUFFIXES, write_mrc
+from monai_cryo.data.structures import read_structure
+from monai_cryo.physics.density import atoms_to_density
+
+__all__ = ["EMBEDDED", "MembraneTemplate", "Template", "TemplateLibrary", "load_templates", "save_templates"]
+
+EMBEDDED = Path(__file__).parent / "embedded" / "templates.yaml"
+"""The library that comes with the package: ribosome, proteasome, tric, membrane."""
+
+VOXEL_SIZE, BOX = 13.68, 40
+
+TOP = ("voxel_size", "box", "classes")
+STRUCTURE = ("chains", "assembly")
+MAP = ("contrast", "source_voxel_size")
+SOURCE = ("source", "name", "threshold", "resolution_a", *STRUCTURE, *MAP)
+CLASS = ("sources", *SOURCE[2:])
+MEMBRANE = ("procedural", "thickness_a", "radius_a", "offset_a", "leaflet_sigma_a")
+STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
+
+
+def load_templates(
+    path: str | os.PathLike[str] | None = None,
+    voxel_size: float | None = None,
+    box: int | None = None,
+    *,
+    progress: bool = False,
+) -> TemplateLibrary:
+    """Load a template library.
+
+    Parameters
+    ----------
+    path
+        YAML or JSON file; None for the embedded library. Paths in it are relative to its folder.
+    voxel_size
+        Å; overrides the file's (13.68 where it has none). Sources of another voxel size are resampled.
+    box
+        Voxels; overrides the file's (40 where it has none).
+    progress
+        Show a progress bar over the sources.
+
+    Returns
+    -------
+    TemplateLibrary
+        The classes in the order of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file or a source is not there.
+    ValueError
+        If the file is not a template library or a source cannot become a template; one line names it.
+
+    Notes
+    -----
+    ``classes`` maps each class to a source, a list of sources, or a mapping with `sources` and options for all of
+    them. A source is a map (``.mrc``, ``.map``), a structure (``.pdb``, ``.cif``), an archive entry fetched before
+    (``pdb:4V5D``, ``emdb:3883``), or a mapping with `source`, options of its own and a `name`. Options: `threshold`,
+    `resolution_a`, `chains` and `assembly` (structures), `contrast` and `source_voxel_size` (maps), as in
+    `density_from_map` and `read_structure`; a structure without `resolution_a` is not blurred (Situs' pdb2vol at a
+    resolution of one voxel, as in the paper). A class with
+    ``procedural: membrane`` takes the ranges `thickness_a`, `radius_a`, `offset_a`, `leaflet_sigma_a`: a number is
+    fixed, a pair is a range.
+    """
+    file = EMBEDDED if path is None else Path(path)
+    content = read_library_file(file)
+    voxel_size = _positive(content.get("voxel_size", VOXEL_SIZE) if voxel_size is None else voxel_size, "voxel_size")
+    box = int(_positive(content.get("box", BOX) if box is None else box, "box"))
+    plan = [(name, item) for name, entry in content["classes"].items() for item in _sources(file, name, entry)]
+    templates: dict[str, list[Template | MembraneTemplate]] = {name: [] for name in content["classes"]}
+    for name, item in tqdm(plan, desc="templates", disable=not progress):
+        templates[name].append(_template(file, name, item, voxel_size, box))
+    return TemplateLibrary(templates, voxel_size, box)
+
+
+def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str]) -> Path:
+    """Write a library as tight float16 maps and a ``templates.yaml`` that loads without any resampling.
+
+    Each map is scaled so that its mask is where it is at least 1.
+
+    Parameters
+    ----------
+    library
+        What to write.
+    folder
+        Where to; made if missing. Files of the same names are replaced.
+
+    Returns
+    -------
+    Path
+        The YAML file.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    classes: dict[str, Any] = {}
+    for class_name, members in library.templates.items():
+        sources = []
+        for member in members:
+            if isinstance(member, MembraneTemplate):
+                classes[class_name] = {"procedural": "membrane"} | {
+                    key: list(getattr(member, key)) for key in MEMBRANE[1:]
+                }
+                continue
+            inside = member.density[member.mask].min()
+            scaled = (member.density / inside).numpy().astype(np.float16)
+            write_mrc(folder / f"{member.name}.mrc", scaled, library.voxel_size, overwrite=True)
+            sources.append(f"{member.name}.mrc")
+        if sources:
+            classes[class_name] = {"sources": sources, "threshold": "level:1"}
+    content = {"voxel_size": library.voxel_size, "box": library.box, "classes": classes}
+    target = folder / "templates.yaml"
+    partial = target.with_suffix(".part")
+    partial.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120))
+    partial.replace(target)
+    return target
+
+
+def read_library_file(file: Path) -> dict[str, Any]:
+    """Parse a YAML or JSON template library; refuse repeated and unknown keys and empty classes."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such template library (a YAML or JSON file with `classes:`)")
+    try:
+        text = file.read_text(encoding="utf-8")
+        if file.suffix.lower() == ".json":
+            content = json.loads(text, object_pairs_hook=_unique)
+        else:
+            content = yaml.load(text, Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), dict) or not content["classes"]:
+        raise ValueError(f"{file}: expected a mapping `classes:` of at least one class name -> sources")
+    _known(content, TOP, f"{file}")
+    for name in content["classes"]:
+        if not isinstance(name, str):
+            raise ValueError(f"{file}: class name {name!r} is read as {type(name).__name__}; put it in quotes")
+    return content
+
+
+def _sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]]:
+    """One mapping of options per source of a class."""
+    where = f"{file}: class {class_name!r}"
+    if isinstance(entry, Mapping) and "procedural" in entry:
+        _known(entry, MEMBRANE, where)
+        if entry["procedural"] != "membrane":
+            raise ValueError(f"{where}: procedural must be 'membrane', got {entry['procedural']!r}")
+        return [dict(entry)]
+    shared: dict[str, Any] = {}
+    if isinstance(entry, Mapping):
+        _known(entry, (*CLASS, "procedural"), where)
+        shared = {key: value for key, value in entry.items() if key != "sources"}
+        entry = entry.get("sources")
+    items = [entry] if isinstance(entry, str) else entry
+    if not isinstance(items, list) or not items:
+        raise ValueError(f"{where}: expected a source, a list of sources or a mapping with `sources`, got {entry!r}")
+    out = []
+    for item in items:
+        own = {"source": item} if isinstance(item, str) else item
+        if not isinstance(own, Mapping) or not isinstance(own.get("source"), str):
+            raise ValueError(f"{where}: a source is a file, pdb:ID, emdb:ID or a mapping with `source`, got {item!r}")
+        _known(own, SOURCE, where)
+        out.append(shared | own)
+    return out
+
+
+def _template(
+    file: Path, class_name: str, item: dict[str, Any], voxel_size: float, box: int
+) -> Template | MembraneTemplate:
+    if "procedural" in item:
+        ranges = {key: _range(item[key], f"{file}: class {class_name!r}: {key}") for key in MEMBRANE[1:] if key in item}
+        return MembraneTemplate(class_name, class_name, **ranges)
+    options = {key: value for key, value in item.items() if key not in ("source", "name")}
+    source = str(item["source"])
+    if source.startswith(("pdb:", "emdb:")):
+        path, name = locate(source), source.partition(":")[2]
+    else:
+        path = file.parent / Path(source).expanduser()
+        name = path.name.removesuffix(".gz").rpartition(".")[0]
+    if not path.is_file():
+        raise FileNotFoundError(f"{file}: class {class_name!r}: no such source {path}")
+    parse_rule(options.get("threshold", "otsu"))
+    kind = path.name.lower().removesuffix(".gz")
+    if kind.endswith(SUFFIXES):
+        _applies(options, STRUCTURE, f"{path}: a map")
+        density, mask = density_from_map(path, None, voxel_size, **options)
+    elif kind.endswith(STRUCTURE_SUFFIXES):
+        _applies(options, MAP, f"{path}: a structure")
+        rule = options.pop("threshold", "fraction:0.15")
+        full = _structure_density(path, voxel_size, **options)
+        density, mask = to_box(*cut(full, rule, voxel_size, path)[:2], np.array(full.shape) // 2, None, path)
+    else:
+        known = " ".join((*SUFFIXES, *STRUCTURE_SUFFIXES))
+        raise ValueError(f"{path}: not a map or structure; expected one of {known}, also .gz")
+    return Template.scaled(str(item.get("name", name)), class_name, density, mask, voxel_size)
+
+
+def _structure_density(
+    path: Path, voxel_size: float, resolution_a: float | None = None, **selection: Any
+) -> NDArray[np.float32]:
+    """Density of a structure, its centre of mass in the middle of an odd box with room around it."""
+    atoms = read_structure(path, **selection)
+    reach = atoms.positions_a.abs().amax(dim=0) + 2.0 * (resolution_a or 0.0)
+    shape = [2 * (math.ceil(r / voxel_size) + 2) + 1 for r in reach.tolist()]
+    return atoms_to_density(atoms.positions_a, atoms.weights, shape, voxel_size, resolution_a=resolution_a).numpy()
+
+
+def _applies(options: Mapping[str, Any], other: Sequence[str], what: str) -> None:
+    for key in other:
+        if key in options:
+            raise ValueError(f"{what} takes no option {key!r}")
+
+
+def _known(mapping: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
+    for key in mapping:
+        if key not in known:
+            raise ValueError(f"{where}: unknown option {key!r}; known: {', '.join(known)}")
+
+
+def _positive(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be > 0, got {value!r}")
+    return value
+
+
+def _range(value: Any, name: str) -> tuple[float, float]:
+    low, high = value if isinstance(value, list) and len(value) == 2 else (value, value)
+    for v in (low, high):
+        if isinstance(v, bool) or not isinstance(v, int | float):
+            raise ValueError(f"{name} must be a number or a pair, got {value!r}")
+    if not low <= high:
+        raise ValueError(f"{name} must rise, got {value!r}")
+    return float(low), float(high)
+
+
+def _unique(pairs: Sequence[tuple[Hashable, Any]]) -> dict[Hashable, Any]:
+    out = dict(pairs)
+    if len(out) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} stands there twice")
+    return out
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML without the silent loss of a repeated key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        self.flatten_mapping(node)
+        return _unique([(self.construct_object(k, deep=True), self.construct_object(v, deep=deep)) for k, v in node.value])

@@ -1,0 +1,7 @@
+"""What MONAI's engines need to train on simulation: batches made on the training device."""
+
+from __future__ import annotations
+
+from monai_cryo.engines.prepare_batch import PrepareLabelled, SimulateBatch
+
+__all__ = ["PrepareLabelled", "SimulateBatch"]

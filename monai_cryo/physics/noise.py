@@ -1,0 +1,149 @@
+"""Noise in Fourier space: its radial spectrum, its scale at a given signal-to-noise ratio, its half-grid symmetry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from monai_cryo.physics.detector import curve_mtf
+from monai_cryo.physics.fourier import multiplicity, spatial_shape
+
+
+def noise_amplitude(
+    frequency: Tensor,
+    nyquist: float,
+    *,
+    power_law: Tensor | float = 0.0,
+    lowpass: Tensor | float = float("inf"),
+    spectrum: Sequence[Sequence[float]] | Tensor | None = None,
+) -> Tensor:
+    r"""Relative amplitude of coloured noise, the root of its power spectrum.
+
+    .. math:: P(f) \propto w^{-p} \, e^{-(w / w_c)^2} \, S(w), \qquad w = f / f_\mathrm{Nyquist}
+
+    Parameters
+    ----------
+    frequency
+        (R,) in 1/Å.
+    nyquist
+        Nyquist frequency in 1/Å.
+    power_law
+        p: 0 is white, 1 pink; a scalar or a batch of shape P.
+    lowpass
+        w_c, the fraction of Nyquist at which the power has fallen to 1/e; infinity: no fall-off.
+    spectrum
+        S, (n, 2) rows of fraction of Nyquist and power, for example measured on an empty patch; None: flat.
+
+    Returns
+    -------
+    Tensor
+        P + (R,), finite and >= 0; 0 at zero frequency unless the noise is white.
+
+    Raises
+    ------
+    ValueError
+        If ``lowpass`` is not positive or ``spectrum`` has a negative power.
+    """
+    as_tensor = {"device": frequency.device, "dtype": frequency.dtype}
+    exponent = torch.as_tensor(power_law, **as_tensor)[..., None]  # type: ignore[arg-type]
+    cutoff = torch.as_tensor(lowpass, **as_tensor)[..., None]  # type: ignore[arg-type]
+    if not bool((cutoff > 0).all()):
+        raise ValueError(f"noise lowpass must be > 0 (a fraction of Nyquist), got {cutoff.flatten().tolist()}")
+    w = frequency / nyquist
+    smallest = w[w > 0].min() if bool((w > 0).any()) else w.new_ones(())
+    amplitude = w.clamp(min=float(smallest)) ** (-exponent / 2) * torch.exp(-0.5 * (w / cutoff).square())
+    coloured = (exponent != 0) | cutoff.isfinite()
+    if spectrum is not None:
+        power = curve_mtf(frequency, nyquist, spectrum)
+        if bool((power < 0).any()):
+            raise ValueError(f"a noise spectrum's power must be >= 0, found {float(power.min()):g}")
+        amplitude = amplitude * power.sqrt()
+        coloured = torch.ones_like(coloured)
+    # a tomogram's mean is arbitrary, and a power law has none: coloured noise leaves it alone
+    return torch.where(coloured & (frequency == 0), torch.zeros_like(amplitude), amplitude)
+
+
+def half_grid_noise(
+    shape: Sequence[int], generator: torch.Generator, *, dtype: torch.dtype = torch.float32, out: Tensor | None = None
+) -> Tensor:
+    """Transform of one volume of white noise of variance 1, drawn directly on the half grid.
+
+    The half grid's first and (on even boxes) last columns hold each frequency twice, once conjugated, and ``irfftn``
+    keeps only their Hermitian part; drawn sqrt(2) too large there, the volume has the right variance everywhere.
+
+    Parameters
+    ----------
+    shape
+        Volume shape; the last three sizes (D, H, W) are used.
+    generator
+        Source of the numbers; the result lies on its device.
+    dtype
+        Real type, float32 or float64.
+    out
+        Real tensor (D, H, W // 2 + 1, 2) to fill instead of a new one.
+
+    Returns
+    -------
+    Tensor
+        Complex, (D, H, W // 2 + 1), scaled as ``rfftn`` scales.
+    """
+    d, h, w = spatial_shape(shape)
+    normals = out if out is not None else torch.empty(d, h, w // 2 + 1, 2, dtype=dtype, device=generator.device)
+    normals.normal_(generator=generator)
+    # each part has variance 1; |N|^2 must average D * H * W
+    scale = math.sqrt(d * h * w / 2) * (2.0 / multiplicity(shape, device=normals.device)).sqrt()
+    normals *= scale.to(normals.dtype).unsqueeze(-1)
+    return torch.view_as_complex(normals)
+
+
+def shell_weights(shape: Sequence[int], index: Tensor, shells: int) -> Tensor:
+    """Fraction of the full Fourier grid in every shell of :func:`~.fourier.frequency_shells`, (shells,); sums to 1."""
+    weight = multiplicity(shape, device=index.device).expand(index.shape)
+    total = torch.zeros(shells, device=index.device).index_add_(0, index.flatten(), weight.flatten())
+    return total / total.sum()
+
+
+def shell_power(spectrum: Tensor, shape: Sequence[int], index: Tensor, shells: int) -> Tensor:
+    """Power of volumes by shell; summed over all shells but the first, the variance of the volume (Parseval).
+
+    Parameters
+    ----------
+    spectrum
+        Complex half grid (C, D, H, W // 2 + 1) of volumes of spatial ``shape``.
+    shape
+        Volume shape; the last three sizes (D, H, W) are used.
+    index
+        Shell of every point, from :func:`~.fourier.frequency_shells`.
+    shells
+        Number of shells.
+
+    Returns
+    -------
+    Tensor
+        (C, shells), each shell's part of the mean square.
+    """
+    d, h, w = spatial_shape(shape)
+    power = torch.view_as_real(spectrum).square().sum(dim=-1)
+    power *= (multiplicity(shape, device=power.device) / float(d * h * w) ** 2).to(power.dtype)
+    return power.new_zeros(len(power), shells).index_add_(1, index.flatten(), power.flatten(1))
+
+
+def region_variance(volume: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Variance of volumes (..., D, H, W) over the box or, with a mask of that shape, over the mask's voxels.
+
+    Raises
+    ------
+    ValueError
+        If a mask is empty.
+    """
+    if mask is None:
+        return volume.var(dim=(-3, -2, -1), correction=0)
+    inside = (mask > 0).to(volume.dtype)
+    count = inside.sum(dim=(-3, -2, -1))
+    if bool((count == 0).any()):
+        raise ValueError("SNR over region 'mask' needs a mask with at least one voxel, got an empty one")
+    mean = (volume * inside).sum(dim=(-3, -2, -1)) / count
+    return ((volume - mean[..., None, None, None]).square() * inside).sum(dim=(-3, -2, -1)) / count

@@ -1,0 +1,47 @@
+"""Cryo-ET imaging as MONAI transforms: array and dictionary versions, channel-first, ``self.R`` only."""
+
+from __future__ import annotations
+
+from monai_cryo.transforms.ctf import CTF, CTFD, CTFd, CTFDict, RandCTF, RandCTFD, RandCTFd, RandCTFDict
+from monai_cryo.transforms.fourier import (
+    FourierCompose,
+    FourierComposeD,
+    FourierComposed,
+    FourierComposeDict,
+    FourierFilter,
+    RadialFilter,
+)
+from monai_cryo.transforms.intensity import (
+    RandIntensity,
+    RandIntensityD,
+    RandIntensityd,
+    RandIntensityDict,
+    Standardize,
+    StandardizeD,
+    Standardized,
+    StandardizeDict,
+)
+from monai_cryo.transforms.mtf import MTF, MTFD, MTFd, MTFDict, RandMTF, RandMTFD, RandMTFd, RandMTFDict
+from monai_cryo.transforms.noise import (
+    AddNoise,
+    AddNoiseD,
+    AddNoised,
+    AddNoiseDict,
+    RandSNR,
+    RandSNRD,
+    RandSNRd,
+    RandSNRDict,
+)
+from monai_cryo.transforms.pose import RandPose, RandPoseD, RandPosed, RandPoseDict
+from monai_cryo.transforms.wedge import (
+    MissingWedge,
+    MissingWedgeD,
+    MissingWedged,
+    MissingWedgeDict,
+    RandMissingWedge,
+    RandMissingWedgeD,
+    RandMissingWedged,
+    RandMissingWedgeDict,
+)
+
+__all__ = [name for name in dir() if name[0].isupper()]

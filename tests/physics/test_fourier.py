@@ -1,0 +1,83 @@
+"""The half grid: frequencies, Parseval, reality, shells, spectra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monai_cryo.physics import apply_transfer, frequency_grid, frequency_shells, radial_frequency, radial_power_spectrum
+from monai_cryo.physics.fourier import multiplicity, rfft, spread
+from monai_cryo.physics.noise import shell_power
+
+SHAPES = st.tuples(*[st.integers(3, 9)] * 3)
+VOXELS = st.tuples(*[st.floats(1.0, 20.0)] * 3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SHAPES, VOXELS)
+def test_grid_is_numpys(shape, voxel_size):
+    fz, fy, fx = frequency_grid(shape, voxel_size, dtype=torch.float64)
+    np.testing.assert_allclose(fz.flatten(), np.fft.fftfreq(shape[0], voxel_size[0]))
+    np.testing.assert_allclose(fy.flatten(), np.fft.fftfreq(shape[1], voxel_size[1]))
+    np.testing.assert_allclose(fx.flatten(), np.fft.rfftfreq(shape[2], voxel_size[2]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(SHAPES, VOXELS)
+def test_shells_reproduce_the_radial_grid(shape, voxel_size):
+    radii, index = frequency_shells(shape, voxel_size)
+    torch.testing.assert_close(spread(radii, index), radial_frequency(shape, voxel_size), rtol=1e-5, atol=1e-7)
+    assert bool((radii.diff() > 0).all())
+    assert radii[0] == 0
+
+
+def test_a_cube_has_few_shells():
+    radii, index = frequency_shells((40, 40, 40), 13.68)
+    assert len(radii) < 1200 < index.numel() / 25
+
+
+@settings(max_examples=30, deadline=None)
+@given(SHAPES, st.integers(0, 2**31))
+def test_parseval_on_the_half_grid(shape, seed):
+    volume = torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    power = rfft(volume).abs().square() * multiplicity(shape) / volume[0].numel()
+    torch.testing.assert_close(power.sum(dim=(1, 2, 3)), volume.square().sum(dim=(1, 2, 3)))
+    _, index = frequency_shells(shape, (1.0, 1.1, 1.3))
+    shells = shell_power(rfft(volume), shape, index, int(index.max()) + 1)
+    torch.testing.assert_close(shells[:, 1:].sum(dim=1), volume.var(dim=(1, 2, 3), correction=0))
+
+
+def test_unit_transfer_is_the_identity_and_a_phase_ramp_shifts():
+    volume = torch.randn(2, 8, 9, 10, dtype=torch.float64)
+    torch.testing.assert_close(apply_transfer(volume, torch.ones(1)), volume)
+    fz = frequency_grid(volume.shape, 2.0, dtype=torch.float64)[0]
+    shifted = apply_transfer(volume, torch.exp(-2j * torch.pi * fz * 3 * 2.0))
+    torch.testing.assert_close(shifted[:, 3:-1], volume.roll(3, 1)[:, 3:-1], atol=0.6, rtol=0)  # Nyquist is ambiguous
+    odd = torch.randn(9, 9, 9, dtype=torch.float64)
+    fz = frequency_grid(odd.shape, 2.0, dtype=torch.float64)[0]
+    torch.testing.assert_close(apply_transfer(odd, torch.exp(-2j * torch.pi * fz * 6.0)), odd.roll(3, 0))
+
+
+def test_power_spectrum_of_white_noise_is_flat_and_of_a_wave_a_peak():
+    noise = torch.randn(4, 32, 32, 32, generator=torch.Generator().manual_seed(0)) + 5
+    frequency, power = radial_power_spectrum(noise, 10.0)
+    assert power.shape == (4, 16)
+    np.testing.assert_allclose(power.mean(dim=0)[2:], 1.0, atol=0.1)
+    x = torch.arange(32) * 10.0
+    wave = torch.cos(2 * torch.pi * x * 8 / 320).expand(32, 32, 32)
+    assert int(radial_power_spectrum(wave, 10.0)[1].argmax()) == 8
+    assert frequency[8] == pytest.approx(8.5 / 320)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, (1.0, 2.0), float("nan")])
+def test_impossible_voxel_size(bad):
+    with pytest.raises(ValueError, match="voxel_size must be"):
+        frequency_grid((4, 4, 4), bad)
+
+
+def test_too_few_axes():
+    with pytest.raises(ValueError, match=r"\(\.\.\., D, H, W\)"):
+        frequency_grid((4, 4), 1.0)

@@ -1,0 +1,68 @@
+"""Noise on the half grid and its spectrum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from monai_cryo.physics import half_grid_noise, noise_amplitude, radial_power_spectrum, region_variance
+from monai_cryo.physics.fourier import frequency_shells, irfft, spread
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (7, 8, 9), (8, 7, 6)])
+def test_every_voxel_has_variance_one_and_voxels_are_independent(shape):
+    generator = torch.Generator().manual_seed(1)
+    many = torch.stack([irfft(half_grid_noise(shape, generator), shape) for _ in range(4000)])
+    np.testing.assert_allclose(many.var(dim=0), 1.0, atol=0.12)
+    np.testing.assert_allclose(many.mean(dim=0), 0.0, atol=0.08)
+    flat = many.flatten(1)
+    correlation = (flat[:, :1] * flat[:, 1:]).mean(dim=0)
+    assert float(correlation.abs().max()) < 0.1
+
+
+def test_power_law_and_lowpass():
+    w = torch.tensor([0.0, 0.1, 0.2, 0.4, 0.8])
+    white = noise_amplitude(w, 1.0)
+    torch.testing.assert_close(white, torch.ones(5))
+    pink = noise_amplitude(w, 1.0, power_law=2.0)
+    assert pink[0] == 0
+    torch.testing.assert_close(pink[1:].square() * w[1:] ** 2, torch.ones(4))
+    soft = noise_amplitude(w, 1.0, lowpass=0.4)
+    assert float(soft[3] ** 2) == pytest.approx(np.exp(-1), rel=1e-5)
+    batch = noise_amplitude(w, 1.0, power_law=torch.tensor([0.0, 2.0]))
+    torch.testing.assert_close(batch, torch.stack([white, pink]))
+
+
+def test_a_measured_spectrum_comes_back():
+    """Colour noise with a table, measure it: the same table, up to scale."""
+    shape, voxel_size = (32, 32, 32), 10.0
+    table = [[0.0, 4.0], [0.3, 2.0], [0.6, 1.0], [1.0, 0.5]]
+    radii, index = frequency_shells(shape, voxel_size)
+    amplitude = noise_amplitude(radii, 0.05, spectrum=table)
+    generator = torch.Generator().manual_seed(3)
+    volumes = torch.stack(
+        [irfft(half_grid_noise(shape, generator) * spread(amplitude, index), shape) for _ in range(16)]
+    )
+    frequency, power = radial_power_spectrum(volumes, voxel_size)
+    expected = np.interp(frequency / 0.05, *np.array(table).T)
+    np.testing.assert_allclose(power.mean(dim=0)[2:], expected[2:], rtol=0.08)
+
+
+def test_region_variance():
+    volume = torch.randn(2, 6, 6, 6)
+    mask = torch.zeros(2, 6, 6, 6)
+    mask[:, 2:4, 2:4, 2:5] = 1
+    for region in (None, mask):
+        got = region_variance(volume, region)
+        want = [volume[i][mask[i] > 0 if region is not None else ...].var(correction=0) for i in range(2)]
+        torch.testing.assert_close(got, torch.stack(want))
+    with pytest.raises(ValueError, match="empty"):
+        region_variance(volume, torch.zeros_like(volume))
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="lowpass must be > 0"):
+        noise_amplitude(torch.ones(2), 1.0, lowpass=0.0)
+    with pytest.raises(ValueError, match="power must be >= 0"):
+        noise_amplitude(torch.ones(2), 1.0, spectrum=[[0, 1], [1, -1]])
