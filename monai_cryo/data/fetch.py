@@ -20,6 +20,7 @@ ARCHIVES = {
     "emdb": ("https://files.wwpdb.org/pub/emdb/structures", "EMD-{id}/map/emd_{id}.map.gz", re.compile(r"[0-9]{4,5}")),
 }
 CHUNK = 1 << 18
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 def cache_folder() -> Path:
@@ -27,15 +28,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MONAI_CRYO_CACHE") or Path.home() / ".cache" / "monai_cryo")
 
 
-def locate(source: str, cache: str | os.PathLike[str] | None = None) -> Path:
+def locate(source: str) -> Path:
     """Return the file of an archive entry fetched before.
 
     Parameters
     ----------
     source
         ``"pdb:4V5D"`` or ``"emdb:3883"``.
-    cache
-        Folder; None for `cache_folder`.
 
     Raises
     ------
@@ -44,7 +43,7 @@ def locate(source: str, cache: str | os.PathLike[str] | None = None) -> Path:
     ValueError
         If it is not an archive entry.
     """
-    path = _entry(source, cache)[0]
+    path = _entry(source)[0]
     if not path.is_file():
         raise FileNotFoundError(
             f"{source} is not in the cache ({path}); fetch it: python -m monai_cryo templates fetch {source}"
@@ -54,7 +53,6 @@ def locate(source: str, cache: str | os.PathLike[str] | None = None) -> Path:
 
 def fetch(
     source: str,
-    cache: str | os.PathLike[str] | None = None,
     *,
     base_url: str | None = None,
     progress: bool = True,
@@ -68,8 +66,6 @@ def fetch(
     ----------
     source
         ``"pdb:4V5D"`` or ``"emdb:3883"``.
-    cache
-        Folder; None for `cache_folder`.
     base_url
         A mirror's address; None for ``MONAI_CRYO_PDB_URL`` or ``MONAI_CRYO_EMDB_URL``, or else the archive's own.
     progress
@@ -91,7 +87,7 @@ def fetch(
     FileNotFoundError
         If the archive has no such entry.
     """
-    path, url = _entry(source, cache, base_url)
+    path, url = _entry(source, base_url)
     record = path.with_name(path.name + ".json")
     if path.is_file():
         if record.is_file() and json.loads(record.read_text())["sha256"] != _sha256(path):
@@ -102,12 +98,17 @@ def fetch(
     try:
         _download(url, partial, source if progress else None, timeout_s)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 404:
             raise FileNotFoundError(f"{source}: the archive has no such entry ({url})") from None
         raise ConnectionError(f"{source}: {url} answers {error.code} {error.reason}") from None
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ConnectionError(f"{source}: cannot download {url} ({reason}); offline? Try again later") from None
+    with partial.open("rb") as stream:
+        if stream.read(2) != GZIP_MAGIC:
+            partial.unlink()
+            raise ConnectionError(f"{source}: {url} answers with something else than a gzipped file; a proxy's page?")
     description = {"source": source, "url": url, "size": partial.stat().st_size, "sha256": _sha256(partial)}
     record.write_text(json.dumps(description, indent=1) + "\n")
     partial.replace(path)
@@ -115,7 +116,7 @@ def fetch(
     return path
 
 
-def _entry(source: str, cache: str | os.PathLike[str] | None, base_url: str | None = None) -> tuple[Path, str]:
+def _entry(source: str, base_url: str | None = None) -> tuple[Path, str]:
     archive, _, name = source.partition(":")
     name = name.lower().removeprefix("emd-").removeprefix("emd_")
     if archive not in ARCHIVES or not ARCHIVES[archive][2].fullmatch(name):
@@ -123,8 +124,7 @@ def _entry(source: str, cache: str | os.PathLike[str] | None, base_url: str | No
     base, template, _ = ARCHIVES[archive]
     base = base_url or os.environ.get(f"MONAI_CRYO_{archive.upper()}_URL") or base
     relative = template.format(id=name)
-    folder = cache_folder() if cache is None else Path(cache)
-    return folder / archive / Path(relative).name, f"{base.rstrip('/')}/{relative}"
+    return cache_folder() / archive / Path(relative).name, f"{base.rstrip('/')}/{relative}"
 
 
 def _validator(partial: Path) -> Path:
@@ -140,9 +140,9 @@ def _download(url: str, partial: Path, label: str | None, timeout_s: float) -> N
     try:
         response = urllib.request.urlopen(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
-        if error.code != 416:
+        if error.code != 416 or not request.has_header("Range"):
             raise
-        # nothing left to send, or a stale part: start over
+        error.close()  # nothing left to send: start over
         partial.unlink()
         return _download(url, partial, label, timeout_s)
     with response:

@@ -183,7 +183,10 @@ class TemplateLibrary:
             already, because a rotated box would show cut corners: radius 0.
         """
         members = self.templates[self.classes[class_index]]
-        member = members[R.randint(len(members))]
+        return self.place(members[R.randint(len(members))], R)
+
+    def place(self, member: Template | MembraneTemplate, R: np.random.RandomState) -> dict[str, Any]:  # noqa: N803
+        """Put one of the library's structures into the box: what `draw` does once it has chosen."""
         if isinstance(member, MembraneTemplate):
             (density, mask), radius = member.draw(self.box, self.voxel_size, R), 0
         else:

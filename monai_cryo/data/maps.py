@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 from torch import Tensor
 
 from monai_cryo.data.mrc import read_mrc
@@ -97,17 +97,16 @@ def density_from_map(
     rule = _level_without_background(threshold, sign, background)
     as_is = resolution_a is None and np.allclose(source, voxel_size, rtol=1e-3)
     if not as_is:
-        density = _low_pass(density, source, max(2.0 * max(*source, voxel_size), resolution_a or 0.0))
-        grid = density
-        middle = np.array([n // 2 for n in grid.shape], dtype=float)
-        whole = [2 * int(np.ceil(n * s / voxel_size / 2)) + 1 for n, s in zip(grid.shape, source, strict=True)]
-        density = _sample(grid, middle, whole, voxel_size / np.array(source))
+        grid, spacing = _low_pass(density, source, max(2.0 * max(*source, voxel_size), resolution_a or 0.0))
+        step = voxel_size / spacing
+        middle = np.array(grid.shape) / 2
+        whole = [2 * int(np.ceil(n / s / 2)) + 1 for n, s in zip(grid.shape, step, strict=True)]
+        density = _sample(grid, middle, whole, step)
     density, mask, level = cut(density, rule, voxel_size, path)
     centre = np.array(ndimage.center_of_mass(density * mask))
     if not as_is:
-        target_to_source = voxel_size / np.array(source)
-        middle = middle + (centre - np.array(density.shape) // 2) * target_to_source
-        density = _sample(grid, middle, whole, target_to_source)
+        middle = middle + (centre - np.array(whole) // 2) * step
+        density = _sample(grid, middle, whole, step)
         density, mask, level = cut(density, f"level:{level!r}", voxel_size, None)
         centre = np.array(density.shape) // 2
     return to_box(density, mask, np.rint(centre).astype(int), shape, path)
@@ -186,18 +185,25 @@ def cut(density: Array, rule: str, voxel_size: float, path: Path | None) -> tupl
     mask = density >= level
     inside = int(mask.sum())
     if level <= 0 or inside in (0, density.size):
-        raise ValueError(f"{path}: threshold {rule!r} puts {inside} of {density.size} voxels inside (level {level:g})")
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
-    if count > 1:
-        sizes = np.bincount(labels.ravel())
-        sizes[0] = 0
-        keep = sizes >= 0.1 * sizes.max()
-        mask = keep[labels]
-        if path is not None and keep.sum() > 1:
-            found = sorted(sizes[keep].tolist(), reverse=True)
-            warnings.warn(f"{path}: {len(found)} separate bodies of {found} voxels; is it one particle?", stacklevel=3)
+        raise ValueError(
+            f"{path}: the threshold, {level:g} above the background, puts {inside} of {density.size} voxels inside; "
+            f"the maximum is {density.max():g}"
+        )
+    if path is not None and len(bodies := _large(density >= 1.25 * level, faces_only=True)[1]) > 1:
+        # a little above the level, where what merely touches is apart
+        warnings.warn(f"{path}: {len(bodies)} separate bodies of {bodies} voxels; is it one particle?", stacklevel=3)
+    mask = _large(mask, faces_only=False)[0]
     near = ndimage.binary_dilation(mask, iterations=2)
     return np.where(near, density, 0).clip(min=0).astype(np.float32), mask, level
+
+
+def _large(mask: NDArray[np.bool_], *, faces_only: bool) -> tuple[NDArray[np.bool_], list[int]]:
+    """Keep the connected bodies of at least a tenth of the largest; also return their sizes, the largest first."""
+    labels, _ = ndimage.label(mask, ndimage.generate_binary_structure(3, 1 if faces_only else 3))
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    keep = (sizes >= 0.1 * sizes.max()) & (sizes > 0)
+    return keep[labels], sorted(sizes[keep].tolist(), reverse=True)
 
 
 def to_box(
@@ -223,8 +229,8 @@ def check_fit(mask: NDArray[np.bool_], centre: NDArray[np.int_], box: Sequence[i
     where = np.argwhere(mask) - centre
     low, high = np.array(box) // 2, (np.array(box) - 1) // 2
     if (where < -low).any() or (where > high).any():
-        extent = (where.max(axis=0) - where.min(axis=0) + 1).tolist()
-        raise ValueError(f"{path}: the particle measures {extent} voxels and exceeds the box {list(box)}")
+        needed = int(2 * np.abs(where).max() + 1)
+        raise ValueError(f"{path}: the particle needs a box of {needed} voxels around its centre, got {list(box)}")
     radius = float(np.sqrt((where**2).sum(axis=1).max()))
     if len(set(box)) == 1 and radius > high[0] + 0.5:
         warnings.warn(
@@ -243,30 +249,41 @@ def _level_without_background(rule: str, sign: float, background: np.float32) ->
     return f"level:{sign * number - float(background)!r}" if name == "level" else rule
 
 
-def _low_pass(density: Array, voxel_size: Sequence[float], resolution_a: float) -> Array:
-    # zeros around the map keep the ringing of one face from reappearing at the opposite one
-    pad = [int(np.ceil(resolution_a / v)) for v in voxel_size]
-    padded = np.pad(density, [(p, p) for p in pad])
-    z, y, x = (np.fft.fftfreq(n, v) for n, v in zip(padded.shape, voxel_size, strict=True))
-    x = x[: padded.shape[2] // 2 + 1]
-    frequency = np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2) * resolution_a
-    gain = np.where(frequency < 1, 0.5 + 0.5 * np.cos(np.pi * ((frequency - 0.75) / 0.25).clip(0, 1)), 0)
-    spectrum = np.fft.rfftn(padded)
-    spectrum *= gain.astype(np.float32)
-    return np.fft.irfftn(spectrum, s=padded.shape, axes=(0, 1, 2)).astype(np.float32)
+def _low_pass(density: Array, voxel_size: Sequence[float], resolution_a: float) -> tuple[Array, NDArray[np.float64]]:
+    """Return the map without what is finer than the resolution, on a grid as coarse as that allows, and its spacing.
+
+    Voxel 0 of the new grid is voxel ``-pad`` of the old one, ``pad = ceil(resolution_a / voxel_size)``: zeros around
+    the map keep the ringing of one face from reappearing at the opposite one.
+    """
+    pads = [int(np.ceil(resolution_a / v)) for v in voxel_size]
+    sizes = [fft.next_fast_len(n + 2 * p, real=True) for n, p in zip(density.shape, pads, strict=True)]
+    padded = np.pad(density, [(p, s - n - p) for n, p, s in zip(density.shape, pads, sizes, strict=True)])
+    spectrum = fft.rfftn(padded)
+    highest = [min(int(np.ceil(s * v / resolution_a)), (s - 1) // 2) for s, v in zip(sizes, voxel_size, strict=True)]
+    for axis in (0, 1):
+        kept = np.r_[0 : highest[axis] + 1, -highest[axis] : 0]
+        spectrum = spectrum.take(kept, axis)
+    spectrum = spectrum[..., : highest[2] + 1]
+    coarse = [2 * h + 1 for h in highest]
+    z, y, x = (np.fft.fftfreq(c, v * s / c) * resolution_a for c, v, s in zip(coarse, voxel_size, sizes, strict=True))
+    frequency = np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x[: highest[2] + 1] ** 2)
+    gain = 0.5 + 0.5 * np.cos(np.pi * ((frequency - 0.75) / 0.25).clip(0, 1))
+    gain *= np.prod(coarse) / np.prod(sizes)
+    spacing = np.array(voxel_size) * np.array(sizes) / np.array(coarse)
+    return fft.irfftn(spectrum * gain.astype(np.float32), s=coarse), spacing
 
 
 def _sample(grid: Array, middle: NDArray[np.float64], shape: Sequence[int], step: NDArray[np.float64]) -> Array:
-    """Evaluate a band-limited grid at ``middle + step * (i - N // 2)`` along each axis; zero outside it."""
+    """Evaluate a band-limited periodic grid at ``middle + step * (i - N // 2)`` along each axis; zero outside it."""
     out = grid
     for axis in range(3):
         n = grid.shape[axis]
         position = middle[axis] + step[axis] * (np.arange(shape[axis]) - shape[axis] // 2)
-        # Dirichlet kernel of the odd number of frequencies below Nyquist (the low-pass has emptied Nyquist itself)
+        # Dirichlet kernel: the grid is odd along every axis
         half_angle = np.pi / n * (position[:, None] - np.arange(n))
-        below, odd = np.sin(half_angle), n - 1 + n % 2
+        below = np.sin(half_angle)
         on_grid = np.abs(below) < 1e-9
-        kernel = np.where(on_grid, odd, np.sin(odd * half_angle) / np.where(on_grid, 1, below)) / n
+        kernel = np.where(on_grid, n, np.sin(n * half_angle) / np.where(on_grid, 1, below)) / n
         kernel[(position < 0) | (position > n - 1)] = 0
         out = np.moveaxis(np.tensordot(kernel.astype(np.float32), out, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(out)

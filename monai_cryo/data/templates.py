@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -82,13 +83,16 @@ def load_templates(
     """
     file = EMBEDDED if path is None else Path(path)
     content = read_library_file(file)
-    voxel_size = _positive(content.get("voxel_size", VOXEL_SIZE) if voxel_size is None else voxel_size, "voxel_size")
-    box = int(_positive(content.get("box", BOX) if box is None else box, "box"))
+    voxel_size = content.get("voxel_size", VOXEL_SIZE) if voxel_size is None else voxel_size
+    _positive(voxel_size, "voxel_size")
+    box = content.get("box", BOX) if box is None else box
+    if _positive(box, "box") % 1:
+        raise ValueError(f"box must be a whole number, got {box}")
     plan = [(name, item) for name, entry in content["classes"].items() for item in _sources(file, name, entry)]
     templates: dict[str, list[Template | MembraneTemplate]] = {name: [] for name in content["classes"]}
     for name, item in tqdm(plan, desc="templates", disable=not progress):
         templates[name].append(_template(file, name, item, voxel_size, box))
-    return TemplateLibrary(templates, voxel_size, box)
+    return TemplateLibrary(templates, voxel_size, int(box))
 
 
 def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str]) -> Path:
@@ -112,25 +116,46 @@ def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str]) -> 
     folder.mkdir(parents=True, exist_ok=True)
     classes: dict[str, Any] = {}
     for class_name, members in library.templates.items():
-        sources = []
+        if any(isinstance(member, MembraneTemplate) for member in members):
+            if len(members) > 1:
+                raise ValueError(f"class {class_name!r} mixes a procedural membrane with others; a file cannot say so")
+            ranges = {key: list(getattr(members[0], key)) for key in MEMBRANE[1:]}
+            classes[class_name] = {"procedural": "membrane"} | ranges
+            continue
         for member in members:
-            if isinstance(member, MembraneTemplate):
-                classes[class_name] = {"procedural": "membrane"} | {
-                    key: list(getattr(member, key)) for key in MEMBRANE[1:]
-                }
-                continue
-            inside = member.density[member.mask].min()
-            scaled = (member.density / inside).numpy().astype(np.float16)
-            write_mrc(folder / f"{member.name}.mrc", scaled, library.voxel_size, overwrite=True)
-            sources.append(f"{member.name}.mrc")
-        if sources:
-            classes[class_name] = {"sources": sources, "threshold": "level:1"}
+            assert isinstance(member, Template)
+            scaled = (member.density / member.density[member.mask].min()).numpy()
+            outside = scaled.clip(max=np.nextafter(np.float16(1), np.float16(0)))
+            stored = np.where(member.mask.numpy(), scaled, outside).astype(np.float16)
+            write_mrc(folder / f"{member.name}.mrc", stored, library.voxel_size, overwrite=True)
+        classes[class_name] = {"sources": [f"{m.name}.mrc" for m in members], "threshold": "level:1"}
     content = {"voxel_size": library.voxel_size, "box": library.box, "classes": classes}
     target = folder / "templates.yaml"
-    partial = target.with_suffix(".part")
-    partial.write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120))
-    partial.replace(target)
+    write_text(target, yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True))
     return target
+
+
+def describe_sources(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return, by structure, the class, file, SHA-256 and options that a library file names: for a provenance record."""
+    file = Path(path)
+    out: dict[str, Any] = {}
+    for class_name, entry in read_library_file(file)["classes"].items():
+        for item in _sources(file, class_name, entry):
+            if "procedural" in item:
+                out[class_name] = {"class": class_name, "options": item}
+                continue
+            source, name = _locate(file, class_name, item)
+            options = {key: value for key, value in item.items() if key not in ("source", "name")}
+            digest = hashlib.sha256(source.read_bytes()).hexdigest()
+            out[name] = {"class": class_name, "source": source.name, "sha256": digest, "options": options}
+    return out
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def read_library_file(file: Path) -> dict[str, Any]:
@@ -143,7 +168,7 @@ def read_library_file(file: Path) -> dict[str, Any]:
             content = json.loads(text, object_pairs_hook=_unique)
         else:
             content = yaml.load(text, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:
         raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not isinstance(content.get("classes"), dict) or not content["classes"]:
         raise ValueError(f"{file}: expected a mapping `classes:` of at least one class name -> sources")
@@ -176,7 +201,7 @@ def _sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]]:
         if not isinstance(own, Mapping) or not isinstance(own.get("source"), str):
             raise ValueError(f"{where}: a source is a file, pdb:ID, emdb:ID or a mapping with `source`, got {item!r}")
         _known(own, SOURCE, where)
-        out.append(shared | own)
+        out.append({**shared, **own})
     return out
 
 
@@ -187,15 +212,8 @@ def _template(
         ranges = {key: _range(item[key], f"{file}: class {class_name!r}: {key}") for key in MEMBRANE[1:] if key in item}
         return MembraneTemplate(class_name, class_name, **ranges)
     options = {key: value for key, value in item.items() if key not in ("source", "name")}
-    source = str(item["source"])
-    if source.startswith(("pdb:", "emdb:")):
-        path, name = locate(source), source.partition(":")[2]
-    else:
-        path = file.parent / Path(source).expanduser()
-        name = path.name.removesuffix(".gz").rpartition(".")[0]
-    if not path.is_file():
-        raise FileNotFoundError(f"{file}: class {class_name!r}: no such source {path}")
-    parse_rule(options.get("threshold", "otsu"))
+    path, name = _locate(file, class_name, item)
+    _check_values(options, f"{path}")
     kind = path.name.lower().removesuffix(".gz")
     if kind.endswith(SUFFIXES):
         _applies(options, STRUCTURE, f"{path}: a map")
@@ -208,7 +226,33 @@ def _template(
     else:
         known = " ".join((*SUFFIXES, *STRUCTURE_SUFFIXES))
         raise ValueError(f"{path}: not a map or structure; expected one of {known}, also .gz")
-    return Template.scaled(str(item.get("name", name)), class_name, density, mask, voxel_size)
+    return Template.scaled(name, class_name, density, mask, voxel_size)
+
+
+def _locate(file: Path, class_name: str, item: Mapping[str, Any]) -> tuple[Path, str]:
+    """File and structure name of a source."""
+    source = item["source"]
+    if source.startswith(("pdb:", "emdb:")):
+        path, name = locate(source), source.replace(":", "_").lower()
+    else:
+        path = file.parent / Path(source).expanduser()
+        name = path.name.removesuffix(".gz").rpartition(".")[0]
+    if not path.is_file():
+        raise FileNotFoundError(f"{file}: class {class_name!r}: no such source {path}")
+    name = str(item.get("name", name))
+    if not name or "/" in name or "\\" in name or name.startswith("."):
+        raise ValueError(f"{file}: class {class_name!r}: {name!r} cannot name a structure; expected a plain file name")
+    return path, name
+
+
+def _check_values(options: Mapping[str, Any], where: str) -> None:
+    parse_rule(options.get("threshold", "otsu"))
+    for key in ("resolution_a", "source_voxel_size"):
+        if key in options:
+            _positive(options[key], f"{where}: {key}")
+    chains = options.get("chains", "")
+    if not all(isinstance(chain, str) for chain in (chains if isinstance(chains, list) else [chains])):
+        raise ValueError(f"{where}: chains must be text or a list of texts, got {chains!r}; put names in quotes")
 
 
 def _structure_density(
@@ -261,5 +305,6 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML without the silent loss of a repeated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        self.flatten_mapping(node)
-        return _unique([(self.construct_object(k, deep=True), self.construct_object(v, deep=deep)) for k, v in node.value])
+        written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        _unique([(self.construct_object(key, deep=True), None) for key in written])
+        return super().construct_mapping(node, deep)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from monai_cryo.engines.prepare_batch import PrepareLabelled, SimulateBatch
+from monai_cryo.engines.prepare_batch import PrepareImages, PrepareLabelled, SimulateBatch
 
-__all__ = ["PrepareLabelled", "SimulateBatch"]
+__all__ = ["PrepareImages", "PrepareLabelled", "SimulateBatch"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.engines import PrepareBatch
-from monai.transforms import Compose, Randomizable
+from monai.transforms import Compose, Randomizable, Transform
 from torch import Tensor
 
 from monai_cryo.data.seeding import ItemRandomState, item_state
@@ -68,16 +68,16 @@ class SimulateBatch(PrepareBatch):
         return data["image"][:, None], label
 
 
-class PrepareLabelled(PrepareBatch):
-    """Hand over real, labelled subtomograms: no simulation, and the batch's standardisation where one is given.
+class PrepareImages(PrepareBatch):
+    """Hand over real subtomograms: no simulation, only the standardisation that the model was trained with.
 
     Parameters
     ----------
     standardize
-        Array transform over the whole batch as channels (B, D, H, W), or None.
+        Array transform over the whole batch as channels (B, D, H, W), such as :class:`~.transforms.Standardize`.
     """
 
-    def __init__(self, standardize: Any = None) -> None:
+    def __init__(self, standardize: Transform) -> None:
         self.standardize = standardize
 
     def __call__(
@@ -86,28 +86,27 @@ class PrepareLabelled(PrepareBatch):
         device: str | torch.device | None = None,
         non_blocking: bool = False,
         **kwargs: Any,
+    ) -> tuple[Tensor, Any]:
+        """Move images (B, 1, D, H, W) to the device and standardise them; there is no label."""
+        image = _plain(batchdata["image"]).to(device=device, non_blocking=non_blocking).float()
+        return self.standardize(image[:, 0])[:, None], None
+
+
+class PrepareLabelled(PrepareImages):
+    """Hand over real, labelled subtomograms: as :class:`PrepareImages`, with their ``class``, ``mask``, ``has_mask``."""
+
+    def __call__(
+        self,
+        batchdata: dict[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Move to the device.
-
-        Parameters
-        ----------
-        batchdata
-            ``image`` (B, 1, D, H, W), ``class`` (B,), ``mask`` of the image's shape and ``has_mask`` (B,).
-        device, non_blocking
-            Where to, and how.
-        **kwargs
-            Ignored.
-
-        Returns
-        -------
-        tuple
-            Images (B, 1, D, H, W) float32, and the three labels.
-        """
-        to: dict[str, Any] = {"device": device, "non_blocking": non_blocking}
-        image = _plain(batchdata["image"]).to(**to).float()
-        if self.standardize is not None:
-            image = self.standardize(image[:, 0])[:, None]
-        return image, {k: _plain(batchdata[k]).to(**to) for k in ("class", "mask", "has_mask")}
+        """Move images and labels to the device and standardise the images."""
+        image, _ = super().__call__(batchdata, device, non_blocking)
+        return image, {
+            k: _plain(batchdata[k]).to(device=device, non_blocking=non_blocking) for k in ("class", "mask", "has_mask")
+        }
 
 
 def _plain(tensor: Tensor) -> Tensor:

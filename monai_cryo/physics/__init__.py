@@ -15,7 +15,7 @@ from monai_cryo.physics.fourier import (
     radial_frequency,
     radial_power_spectrum,
 )
-from monai_cryo.physics.noise import half_grid_noise, noise_amplitude, region_variance
+from monai_cryo.physics.noise import half_grid_noise, noise_amplitude, region_power
 from monai_cryo.physics.pose import bounding_radius, move, rotation_from_uniform
 from monai_cryo.physics.wedge import dual_axis_wedge, missing_wedge, tilt_fan
 
@@ -34,7 +34,7 @@ __all__ = [
     "nyquist",
     "radial_frequency",
     "radial_power_spectrum",
-    "region_variance",
+    "region_power",
     "rotation_from_uniform",
     "sinc_mtf",
     "tilt_fan",

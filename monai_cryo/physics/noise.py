@@ -131,8 +131,22 @@ def shell_power(spectrum: Tensor, shape: Sequence[int], index: Tensor, shells: i
     return power.new_zeros(len(power), shells).index_add_(1, index.flatten(), power.flatten(1))
 
 
-def region_variance(volume: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Variance of volumes (..., D, H, W) over the box or, with a mask of that shape, over the mask's voxels.
+def region_power(volume: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean square of the deviation from the box's mean, over the box (its variance) or over a mask's voxels.
+
+    The box's mean is no signal; a particle of even density still has power inside its mask, where its variance is none.
+
+    Parameters
+    ----------
+    volume
+        (..., D, H, W).
+    mask
+        Same shape, or None: the whole box.
+
+    Returns
+    -------
+    Tensor
+        Shape (...).
 
     Raises
     ------
@@ -145,5 +159,5 @@ def region_variance(volume: Tensor, mask: Tensor | None = None) -> Tensor:
     count = inside.sum(dim=(-3, -2, -1))
     if bool((count == 0).any()):
         raise ValueError("SNR over region 'mask' needs a mask with at least one voxel, got an empty one")
-    mean = (volume * inside).sum(dim=(-3, -2, -1)) / count
-    return ((volume - mean[..., None, None, None]).square() * inside).sum(dim=(-3, -2, -1)) / count
+    deviation = volume - volume.mean(dim=(-3, -2, -1), keepdim=True)
+    return (deviation.square() * inside).sum(dim=(-3, -2, -1)) / count

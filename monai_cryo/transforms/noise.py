@@ -13,7 +13,7 @@ from torch import Tensor
 
 from monai_cryo._typing import NoiseStage, Region
 from monai_cryo.physics.fourier import irfft, nyquist, spread
-from monai_cryo.physics.noise import half_grid_noise, noise_amplitude, region_variance, shell_power, shell_weights
+from monai_cryo.physics.noise import half_grid_noise, noise_amplitude, region_power, shell_power, shell_weights
 from monai_cryo.transforms.base import (
     RandDictTransform,
     RandPhysics,
@@ -41,8 +41,9 @@ class RandSNR(RandPhysics, FourierNoise):
     snr
         A number or a log-uniform (min, max), > 0; infinity adds nothing.
     region
-        Voxels over which the signal's variance is taken: the whole ``"box"`` (the paper's reading) or those of the
-        ``"mask"``. For one particle the two differ tens of times. A signal without any variance counts as 1.
+        Voxels over which the signal's power, its mean squared deviation from the box's mean, is taken: the whole
+        ``"box"`` (its variance, the paper's reading) or those of the ``"mask"``. For one particle in a box the two
+        differ 20 to 70 times. A signal without any power counts as 1.
     stage
         ``"before"``, ``"after"``, ``"split"``, or several of them.
     power_law
@@ -160,14 +161,14 @@ class RandSNR(RandPhysics, FourierNoise):
 
         before = after = volume.new_zeros(len(volume))
         if bool((share > 0).any()):
-            before = _power_or_one(region_variance(volume, inside)) * noise_to_signal * share
+            before = _power_or_one(region_power(volume, inside)) * noise_to_signal * share
         if bool((share < 1).any()):
             if inside is None:
                 power = shell_power(spectrum, volume.shape, index, len(radii))
                 variance = (power * optics.square())[:, 1:].sum(dim=-1)
             else:
                 imaged = irfft(spectrum * (optics if optics.shape[-1] == 1 else spread(optics, index)), volume.shape)
-                variance = region_variance(imaged, inside)
+                variance = region_power(imaged, inside)
             after = _power_or_one(variance) * noise_to_signal * (1 - share)
 
         if not after.any() and self.spectrum is None and self.power_law == (0, 0) and self.lowpass[0] == float("inf"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.physics import half_grid_noise, noise_amplitude, radial_power_spectrum, region_variance
+from monai_cryo.physics import half_grid_noise, noise_amplitude, radial_power_spectrum, region_power
 from monai_cryo.physics.fourier import frequency_shells, irfft, spread
 
 
@@ -49,16 +49,17 @@ def test_a_measured_spectrum_comes_back():
     np.testing.assert_allclose(power.mean(dim=0)[2:], expected[2:], rtol=0.08)
 
 
-def test_region_variance():
+def test_region_power():
     volume = torch.randn(2, 6, 6, 6)
     mask = torch.zeros(2, 6, 6, 6)
     mask[:, 2:4, 2:4, 2:5] = 1
     for region in (None, mask):
-        got = region_variance(volume, region)
-        want = [volume[i][mask[i] > 0 if region is not None else ...].var(correction=0) for i in range(2)]
+        got = region_power(volume, region)
+        deviation = volume - volume.mean(dim=(1, 2, 3), keepdim=True)
+        want = [deviation[i][mask[i] > 0 if region is not None else ...].square().mean() for i in range(2)]
         torch.testing.assert_close(got, torch.stack(want))
     with pytest.raises(ValueError, match="empty"):
-        region_variance(volume, torch.zeros_like(volume))
+        region_power(volume, torch.zeros_like(volume))
 
 
 def test_refusals():

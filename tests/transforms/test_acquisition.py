@@ -23,6 +23,11 @@ def particle(channels=1, n=24):
     return v
 
 
+def power(v, inside):
+    """Mean squared deviation from the box's mean over a region."""
+    return (v - v.mean())[inside].square().mean()
+
+
 def mask_of(v):
     return (v > 0).float()
 
@@ -36,7 +41,7 @@ def test_snr_is_the_one_asked_for(snr, colour, region):
     ratios = []
     for seed in range(8):
         noisy = T.AddNoise(snr, region=region, **colour).set_random_state(seed)(v, mask=mask_of(v))
-        ratios.append(float(v[inside].var() / (noisy - v).var()))
+        ratios.append(float(power(v, inside) / (noisy - v).var()))
     assert np.mean(ratios) == pytest.approx(snr, rel=0.05)
 
 
@@ -49,7 +54,7 @@ def test_snr_by_stage_in_the_container(stage, region):
     optics = [T.CTF(2.0, voxel_size=VOXEL), T.MTF()]
     imaged = T.FourierCompose(optics)(v)
     h = ctf(radial_frequency(v.shape, VOXEL), 2.0) * sinc_mtf(radial_frequency(v.shape, VOXEL), 0.5 / VOXEL)
-    sig_before, sig_after = v[inside].var(), imaged[inside].var()
+    sig_before, sig_after = power(v, inside), power(imaged, inside)
     ratio = []
     for seed in range(12):
         noise = T.AddNoise(snr, region=region, stage=stage)
@@ -105,7 +110,7 @@ def test_the_wedge_elongates_along_the_beam():
     v = torch.zeros(1, 33, 33, 33)
     v[0, 16, 16, 16] = 1
     out = T.MissingWedge((-60, 60))(v)[0]
-    assert out[17, 16, 16] > 2 * out[16, 16, 17].abs()
+    assert out[17, 16, 16] > 0.1 > 0 > out[16, 16, 17]
     assert out[16, 18, 16] == pytest.approx(0, abs=1e-3)  # along the tilt axis a point stays sharp
     expected = apply_transfer(v[0], missing_wedge((33, 33, 33), -60, 60))
     torch.testing.assert_close(out, expected)

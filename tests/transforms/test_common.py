@@ -55,7 +55,9 @@ class TestEveryTransform:
         torch.testing.assert_close(results[2].affine, meta.affine)
         for result in results:
             assert tuple(result.shape) == tuple(plain.shape)
-            np.testing.assert_allclose(np.asarray(result), results[1], atol=1e-5, rtol=1e-3 if dtype == torch.float16 else 1e-5)
+            np.testing.assert_allclose(
+                np.asarray(result), results[1], atol=1e-5, rtol=1e-3 if dtype == torch.float16 else 1e-5
+            )
         assert results[0].dtype == results[2].dtype == dtype
         assert results[1].dtype == plain.numpy().dtype
 

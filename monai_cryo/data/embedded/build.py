@@ -14,7 +14,7 @@ import numpy as np
 
 from monai_cryo.data.embedded.proteasome import complete, length_a
 from monai_cryo.data.mrc import read_mrc, write_mrc
-from monai_cryo.data.templates import BOX, EMBEDDED, VOXEL_SIZE, load_templates, save_templates
+from monai_cryo.data.templates import BOX, EMBEDDED, VOXEL_SIZE, load_templates, save_templates, write_text
 
 THRESHOLD = "fraction:0.15"
 SOURCES = {
@@ -54,7 +54,7 @@ def build(maps: Path, output: Path) -> Path:
             source = paths[0]
             if len(paths) == 2:
                 source = Path(scratch) / f"{name}.mrc"
-                structures[name] |= _proteasome(*paths, source)
+                structures[name] |= _proteasome(paths[0], paths[1], source)
             item = {"source": str(source.resolve()), "name": name, "threshold": THRESHOLD}
             classes[class_name] = {"sources": [item]}
         classes["membrane"] = {"procedural": "membrane"}
@@ -69,7 +69,7 @@ def build(maps: Path, output: Path) -> Path:
         "threshold": THRESHOLD,
         "structures": structures,
     }
-    (output / "provenance.json").write_text(json.dumps(provenance, indent=1, ensure_ascii=False) + "\n")
+    write_text(output / "provenance.json", json.dumps(provenance, indent=1, ensure_ascii=False) + "\n")
     return file
 
 

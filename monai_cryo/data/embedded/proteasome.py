@@ -79,13 +79,13 @@ def core_frame(core: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def find_half_core(cap: Array, core: Array) -> Pose:
-    """Find the half core by correlation: all directions on a coarse grid, then a simplex from the three best."""
+    """Find the half core by correlation: all directions on a coarse grid, then Powell's method from the two best."""
     frame, middle = core_frame(core)
     coarse_cap, coarse_core = _halve(cap), _halve(core)
     spectrum, squares = np.fft.rfftn(coarse_cap), np.fft.rfftn(coarse_cap**2)
     shape, at = coarse_cap.shape, np.array(coarse_cap.shape) // 2
     starts = []
-    for axes in _directions(300, 2):
+    for axes in _directions(150):
         pose = Pose(axes, at.astype(float), 0.0)
         template, where = _half_core(coarse_core, frame, (middle - 0.5) / 2, pose, shape)
         mask, n = where.astype(np.float32), where.sum()
@@ -99,13 +99,13 @@ def find_half_core(cap: Array, core: Array) -> Pose:
         best = np.unravel_index(int(score.argmax()), shape)
         starts.append((float(score[best]), axes, (np.array(best) + at) % np.array(shape)))
     starts.sort(key=lambda s: -s[0])
-    found = [_refine(cap, core, frame, middle, axes, 2.0 * where + 0.5) for _, axes, where in starts[:3]]
-    best = max(found, key=lambda pose: pose.correlation)
-    return _refine(cap, core, frame, middle, best.axes, best.centre)
+    found = [_refine(cap, core, frame, middle, axes, 2.0 * where + 0.5) for _, axes, where in starts[:2]]
+    finest = max(found, key=lambda pose: pose.correlation)
+    return _refine(cap, core, frame, middle, finest.axes, finest.centre)
 
 
 def length_a(density: Array, axis: NDArray[np.float64], voxel_size: float, level: float) -> float:
-    """Length in Å of what lies above a level, along an axis (z, y, x): from the first to the last voxel's outer side."""
+    """Length in Å along an axis (z, y, x) of what reaches a level, outer side to outer side."""
     along = np.argwhere(density >= level) @ axis
     return float(np.ptp(along) + 1) * voxel_size
 
@@ -134,22 +134,18 @@ def _refine(
 
     spins = np.arange(8) / 8 * 2 * np.pi / FOLD
     axes = min((_spin(a) @ axes for a in spins), key=lambda turned: loss_at(Pose(turned, centre, 0.0)))
-    simplex = np.vstack([np.zeros(6), np.eye(6)])
-    options = {"initial_simplex": simplex, "xatol": 1e-3, "fatol": 1e-6, "maxfev": 1000}
-    result = optimize.minimize(loss, simplex[0], method="Powell", options={"xtol": 1e-3, "ftol": 1e-6})
+    result = optimize.minimize(loss, np.zeros(6), method="Powell", options={"xtol": 1e-3, "ftol": 1e-6})
     best = pose(result.x)
     return Pose(best.axes, best.centre, -float(result.fun))
 
 
-def _directions(count: int, turns: int) -> list[NDArray[np.float64]]:
-    """Frames whose last axis covers the sphere (a Fibonacci spiral), each in `turns` turns within the symmetry."""
+def _directions(count: int) -> list[NDArray[np.float64]]:
+    """Frames whose last axis covers the sphere, on a Fibonacci spiral."""
     frames = []
     for i in range(count):
         cosine, longitude = 1 - (2 * i + 1) / count, np.pi * (3 - np.sqrt(5)) * i
-        sine = np.sqrt(1 - cosine**2)
-        tilt = Rotation.from_euler("yz", [np.arctan2(sine, cosine), longitude]).as_matrix()
-        for turn in range(turns):
-            frames.append(_spin(2 * np.pi / FOLD * turn / turns) @ tilt.T)
+        tilt = [np.arctan2(np.sqrt(1 - cosine**2), cosine), longitude]
+        frames.append(Rotation.from_euler("yz", tilt).as_matrix().T)
     return frames
 
 

@@ -1,0 +1,33 @@
+# `make train` and `make test` work on a fresh machine: they make .venv and install what is needed.
+# PYTHON and TORCH can be set: make train TORCH="torch>=2.6,<3" takes a CUDA build where the index has one.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BUNDLE := bundles/subtomogram
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: train test lint clean setup
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml Makefile
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+train: $(STAMP)
+	$(BIN)/python -m monai.bundle run training --bundle_root $(BUNDLE) \
+	  --logging_file $(BUNDLE)/configs/logging.conf \
+	  --config_file "['$(BUNDLE)/configs/train.yaml','$(BUNDLE)/configs/quick.yaml']"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

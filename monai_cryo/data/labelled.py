@@ -1,0 +1,128 @@
+"""Labelled real subtomograms: a folder with a MONAI datalist, checked before anything long begins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import load_decathlon_datalist
+from monai.transforms import MapTransform
+
+CONTRASTS = {"protein dark": "dark", "protein bright": "bright"}
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """What a ``dataset.json`` holds.
+
+    Attributes
+    ----------
+    items
+        Dicts with ``image`` (a path), ``class`` (an index), ``file`` (the image's name in the list) and, where there
+        is one, ``mask`` (a path).
+    skipped
+        Unknown class -> number of items left out.
+    voxel_size
+        Å, or None: the files' own.
+    contrast
+        ``"dark"`` or ``"bright"``.
+    """
+
+    items: list[dict[str, Any]]
+    skipped: dict[str, int]
+    voxel_size: float | None
+    contrast: str
+
+
+def load_labelled(
+    dataset_dir: str, classes: Sequence[str], *, image_key: str = "image", skip_unknown: bool = False
+) -> LabelledData:
+    """Read ``dataset.json`` (key ``test``) and check every item.
+
+    Parameters
+    ----------
+    dataset_dir
+        The folder; paths in the list are relative to it.
+    classes
+        The model's classes.
+    image_key
+        Entry of each item that names its image.
+    skip_unknown
+        Leave out items of classes the model does not know, instead of refusing them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the list or a file in it is missing.
+    ValueError
+        If the list is malformed, a class is unknown, or nothing is left.
+    """
+    folder = Path(dataset_dir) if dataset_dir else None
+    if folder is None or not (folder / "dataset.json").is_file():
+        raise FileNotFoundError(f"no {folder or '<dataset_dir>'}/dataset.json: pass --dataset_dir a folder with a MONAI datalist")
+    path = folder / "dataset.json"
+    try:
+        head = json.loads(path.read_text())
+        raw = head["test"]
+        rows = load_decathlon_datalist(str(path), is_segmentation=True, data_list_key="test", base_dir=str(folder))
+    except (json.JSONDecodeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must be a MONAI datalist with items under 'test', found: {error}") from error
+    contrast = head.get("contrast", "protein dark")
+    if contrast not in CONTRASTS:
+        raise ValueError(f"{path}: contrast must be one of {', '.join(CONTRASTS)}, got {contrast!r}")
+
+    items: list[dict[str, Any]] = []
+    skipped: dict[str, int] = {}
+    for number, (given, row) in enumerate(zip(raw, rows, strict=True)):
+        missing = [key for key in (image_key, "class") if key not in given]
+        if missing:
+            raise ValueError(f"{path}: item {number} has no {missing[0]!r}; it has {', '.join(given)}")
+        name = row["class"]
+        if name not in classes:
+            if not skip_unknown:
+                raise ValueError(
+                    f"{path}: item {number} is of class {name!r}, but the model knows {', '.join(classes)}; "
+                    "pass --skip_unknown true to leave such items out"
+                )
+            skipped[name] = skipped.get(name, 0) + 1
+            continue
+        item = {"image": str(folder / given[image_key]), "class": classes.index(name), "file": given[image_key]}
+        if row.get("label"):
+            item["mask"] = row["label"]
+        for key in ("image", "mask"):
+            if key in item and not Path(item[key]).is_file():
+                raise FileNotFoundError(f"{path}: item {number} names {item[key]}, which does not exist")
+        items.append(item)
+    if not items:
+        raise ValueError(f"{path} has no item of the classes {', '.join(classes)}")
+    return LabelledData(items, skipped, head.get("voxel_size"), CONTRASTS[contrast])
+
+
+class FillMaskd(MapTransform):
+    """Give items without a mask an empty one, and mark in ``has_mask`` which ones have their own.
+
+    Parameters
+    ----------
+    keys
+        The mask's key.
+    image_key
+        Whose shape an empty mask takes.
+    """
+
+    def __init__(self, keys: KeysCollection = "mask", image_key: str = "image") -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of ``data`` with mask and mark."""
+        d = dict(data)
+        for key in self.keys:
+            d["has_mask"] = key in d
+            mask = d[key] if key in d else torch.zeros(d[self.image_key].shape)
+            d[key] = (torch.as_tensor(mask) > 0.5).to(torch.float32)
+        return d

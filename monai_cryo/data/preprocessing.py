@@ -1,0 +1,186 @@
+"""The one place where real subtomograms are made like simulated ones, and predictions are taken back to the files."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    GaussianSmoothd,
+    Invertd,
+    Lambdad,
+    LoadImaged,
+    MapTransform,
+    ResizeWithPadOrCropd,
+    SaveImaged,
+    Spacingd,
+)
+
+from monai_cryo.data.labelled import FillMaskd
+from monai_cryo.data.mrc import MRCReader, MRCWriter
+from monai_cryo.networks import TwoBranchTensorNet
+
+#: file endings of MRC volumes
+MRC_SUFFIXES = (".mrc", ".map", ".rec", ".mrcs", ".st")
+
+
+def preprocessing(
+    keys: KeysCollection = ("image", "mask"),
+    *,
+    voxel_size: float,
+    box: int,
+    file_voxel_size: float | None = None,
+    negate: bool = False,
+    smooth_sigma_vox: float = 0.0,
+) -> Compose:
+    """Chain that loads a subtomogram and brings it to the model's voxel size, box and contrast.
+
+    Standardisation comes after it, on the batch (:class:`monai_cryo.engines.PrepareLabelled`).
+
+    Parameters
+    ----------
+    keys
+        ``image``, or ``image`` and ``mask``; a missing mask becomes an empty one, marked by ``has_mask``.
+    voxel_size, box
+        What the model was trained for: Å and voxels.
+    file_voxel_size
+        Å, where the header is not to be believed; None: the header's.
+    negate
+        The file's contrast is the opposite of the model's.
+    smooth_sigma_vox
+        Standard deviation of a Gaussian smoothing of the image, in voxels of the model; 0: none.
+    """
+    names = [keys] if isinstance(keys, str) else list(keys)
+    images, masks = names[:1], names[1:]
+    modes = ["bilinear", "nearest"][: len(names)]
+    optional: dict[str, Any] = {"allow_missing_keys": True}
+    chain: list[Any] = [
+        LoadImaged(names, reader=MRCReader, voxel_size=file_voxel_size, **optional),
+        EnsureChannelFirstd(names, channel_dim="no_channel", **optional),
+        CheckVolumed(images),
+        Spacingd(names, pixdim=(voxel_size,) * 3, mode=modes, padding_mode="border", **optional),
+        ResizeWithPadOrCropd(names, spatial_size=(box,) * 3, mode="edge", **optional),
+    ]
+    if negate:
+        chain.append(Lambdad(images, func=torch.neg))
+    if smooth_sigma_vox > 0:
+        chain.append(GaussianSmoothd(images, sigma=smooth_sigma_vox))
+    if masks:
+        chain.append(FillMaskd(masks[0], image_key=images[0]))
+    return Compose(chain)
+
+
+def postprocessing(preprocessing: Compose, *, threshold: float = 0.5, mask_dir: str | None = None) -> Compose:
+    """Chain that decodes a prediction and, where asked, saves its mask on the input file's own grid.
+
+    Parameters
+    ----------
+    preprocessing
+        The chain the images went through, to be inverted.
+    threshold
+        Of the mask's probability.
+    mask_dir
+        Folder for ``<name>_mask.mrc``; None: no masks are saved.
+    """
+    chain: list[Any] = [DecodePredictiond("pred", threshold=threshold)]
+    if mask_dir is not None:
+        chain += [
+            Invertd("mask", transform=preprocessing, orig_keys="image", nearest_interp=True),
+            Lambdad("mask", func=_binary),
+            SaveImaged(
+                "mask",
+                output_dir=mask_dir,
+                output_postfix="mask",
+                output_ext=".mrc",
+                output_dtype="uint8",
+                writer=MRCWriter,
+                resample=False,
+                separate_folder=False,
+                print_log=False,
+            ),
+        ]
+    return Compose(chain)
+
+
+def list_images(folder: str | None, pattern: str = "*.mrc") -> list[dict[str, str]]:
+    """List the subtomograms in a folder, sorted by name, as dicts with ``image`` and ``file``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no file in it.
+    """
+    if not folder or not Path(folder).is_dir():
+        raise FileNotFoundError(f"no folder {folder or '<dataset_dir>'}: pass --dataset_dir a folder of subtomograms")
+    found = sorted(path for path in Path(folder).glob(pattern) if path.is_file())
+    if not found:
+        raise FileNotFoundError(f"no file in {folder} matches {pattern!r}: pass --pattern, such as '*.map'")
+    return [{"image": str(path), "file": str(path.relative_to(folder))} for path in found]
+
+
+class CheckVolumed(MapTransform):
+    """Refuse what no network should see: values that are not finite, and constant volumes."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of ``data``, unchanged."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            volume = torch.as_tensor(d[key])
+            name = getattr(d[key], "meta", {}).get("filename_or_obj", str(key))
+            if volume.ndim != 4:
+                raise ValueError(f"{name}: expected one 3D volume, got shape {tuple(volume.shape[1:])}")
+            if not bool(volume.isfinite().all()):
+                raise ValueError(f"{name}: expected finite values, found NaN or infinity")
+            if float(volume.min()) == float(volume.max()):
+                raise ValueError(f"{name}: expected an image, found one value everywhere ({float(volume.min()):g})")
+        return d
+
+
+class DecodePredictiond(MapTransform):
+    """Read class probabilities and the predicted class's mask out of the network's single output tensor.
+
+    Adds ``probability`` (K,), ``class`` (an index) and ``mask`` (1, D, H, W), 0 or 1.
+
+    Parameters
+    ----------
+    keys
+        Where the output (K, D, H, W) of :class:`monai_cryo.networks.TwoBranchTensorNet` is.
+    threshold
+        Of the mask's probability.
+    """
+
+    def __init__(self, keys: KeysCollection = "pred", threshold: float = 0.5) -> None:
+        super().__init__(keys)
+        self.threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of ``data`` with the three entries added."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            probability, mask = TwoBranchTensorNet.decode(d[key][None])
+            d["probability"], d["class"] = probability[0], int(probability[0].argmax())
+            d["mask"] = (mask[0] >= self.threshold).to(torch.float32)
+        return d
+
+
+def _binary(mask: torch.Tensor) -> torch.Tensor:
+    return (mask >= 0.5).to(torch.uint8)
+
+
+def contrast_word(value: str) -> str:
+    """Check a contrast given on the command line.
+
+    Raises
+    ------
+    ValueError
+        If it is neither ``dark`` nor ``bright``.
+    """
+    words: Sequence[str] = ("dark", "bright")
+    if value not in words:
+        raise ValueError(f"contrast must be one of {', '.join(words)}, got {value!r}")
+    return value

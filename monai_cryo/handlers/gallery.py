@@ -1,0 +1,84 @@
+"""Pictures of predictions, in a file and in TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from monai_cryo.visualize.predictions import Example, draw_predictions, figure_to_array
+
+
+class PredictionGallery:
+    """Keep the first samples of each class in an evaluation; draw them when it is done.
+
+    Parameters
+    ----------
+    classes
+        Class names.
+    path
+        PNG to write; None: none.
+    writer
+        TensorBoard ``SummaryWriter``; None: none.
+    per_class
+        Samples of each true class.
+    threshold
+        Of the mask's probability.
+    """
+
+    def __init__(
+        self,
+        classes: list[str],
+        path: str | None = None,
+        writer: Any = None,
+        per_class: int = 2,
+        threshold: float = 0.5,
+    ) -> None:
+        self.classes, self.path, self.writer = classes, path, writer
+        self.per_class, self.threshold = per_class, threshold
+        self.examples: dict[int, list[Example]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator that does not decollate its output."""
+        engine.add_event_handler(Events.STARTED, lambda _: self.examples.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.draw)
+
+    def collect(self, engine: Engine) -> None:
+        """Take the samples that are still wanted from this batch."""
+        output = engine.state.output
+        image, label, pred = output["image"], output["label"], output["pred"]
+        predicted = pred["logits"].argmax(dim=1)
+        has_mask = label.get("has_mask", torch.ones(len(image), dtype=torch.bool))
+        for i, true in enumerate(label["class"].tolist()):
+            kept = self.examples.setdefault(true, [])
+            if len(kept) < self.per_class:
+                guess = int(predicted[i])
+                kept.append(
+                    Example(
+                        _array(image[i, 0]),
+                        _array(label["mask"][i, 0] > 0.5) if bool(has_mask[i]) else None,
+                        _array(pred["masks"][i, guess].sigmoid() >= self.threshold),
+                        self.classes[true],
+                        self.classes[guess],
+                    )
+                )
+
+    def draw(self, engine: Engine) -> None:
+        """Write the picture."""
+        examples = [e for true in sorted(self.examples) for e in self.examples[true]]
+        if not examples:
+            return
+        figure = draw_predictions(examples)
+        if self.path:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(self.path, dpi=130)
+        if self.writer is not None:
+            self.writer.add_image("predictions", figure_to_array(figure), engine.state.epoch, dataformats="HWC")
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().numpy()

@@ -1,0 +1,36 @@
+"""Training scalars for TensorBoard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+
+class TrainingScalars:
+    """Write the loss, its two parts and the learning rate after every iteration.
+
+    Parameters
+    ----------
+    writer
+        TensorBoard ``SummaryWriter``.
+    loss
+        :class:`monai_cryo.losses.TwoBranchLoss` of the trainer.
+    optimizer
+        Whose learning rate is written.
+    """
+
+    def __init__(self, writer: Any, loss: Any, optimizer: Any) -> None:
+        self.writer, self.loss, self.optimizer = writer, loss, optimizer
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write."""
+        step = engine.state.iteration
+        self.writer.add_scalar("train/loss", float(engine.state.output["loss"]), step)
+        for name, value in self.loss.parts.items():
+            self.writer.add_scalar(f"train/loss_{name}", float(value), step)
+        self.writer.add_scalar("train/learning_rate", self.optimizer.param_groups[0]["lr"], step)

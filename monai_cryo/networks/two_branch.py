@@ -1,0 +1,259 @@
+"""The paper's two-branch 3D CNN: one encoder, one branch that names the particle, one that outlines it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.networks.blocks import Convolution
+from monai.networks.layers.factories import Conv
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+__all__ = ["TwoBranchNet", "TwoBranchTensorNet"]
+
+_PRECISIONS = ("float32", "bfloat16")
+# Without AMX, torch 2.13 gives wrong or non-finite bfloat16 weight gradients of a Conv3d whose map is 2 voxels deep.
+_SMALLEST_BFLOAT16_MAP = 4
+
+
+class _Mixed(nn.Module):
+    """Run `layer` under bfloat16 autocast if asked, except on maps too small for it; scripted: as it is."""
+
+    def __init__(self, layer: nn.Module, bfloat16: bool) -> None:
+        super().__init__()
+        self.layer = layer
+        self.bfloat16 = bfloat16
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.jit.is_scripting():
+            y = self.layer(x)
+        elif not self.bfloat16:
+            y = self.layer(x)
+        else:
+            large = min(x.shape[2:]) >= _SMALLEST_BFLOAT16_MAP
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=large):
+                y = self.layer(x if large else x.float())
+        return y
+
+
+class _DecoderStack(nn.Module):
+    """Deconvolution to the size of the skip connection, concatenation with it, and a stack of convolution."""
+
+    def __init__(self, deconvolution: nn.Module, stack: nn.Module, bfloat16: bool) -> None:
+        super().__init__()
+        self.deconvolution = deconvolution
+        self.stack = _Mixed(stack, bfloat16)
+        self.bfloat16 = bfloat16
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        if torch.jit.is_scripting():
+            x = self._grow(x, skip)
+        elif not self.bfloat16:
+            x = self._grow(x, skip)
+        else:
+            # float32 comes from the deepest stack, the only one below an odd size: with AMX, torch 2.13 leaves parts
+            # of the last planes that `output_size` adds to a bfloat16 deconvolution unwritten.
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.bfloat16):
+                x = self._grow(x, skip)
+        return self.stack(torch.cat([skip, x.to(skip.dtype)], 1))
+
+    def _grow(self, x: Tensor, skip: Tensor) -> Tensor:
+        depth, height, width = skip.shape[2:]
+        # 2 voxels become 5, not 4, in a box of 40; the 1 voxel of a box of 8 stays 1.
+        x = self.deconvolution(x, [max(2, depth), max(2, height), max(2, width)])
+        return x[..., :depth, :height, :width]
+
+
+class TwoBranchNet(nn.Module):
+    r"""Classify a subtomogram and draw one mask per class.
+
+    Five encoder stacks [conv 3\ :sup:`3`, (norm), ReLU, max-pool 2] take 40 voxels over 20, 10 and 5 to 2. Three fully
+    connected layers behind the fifth pool give the class logits. From the fifth feature map four decoder stacks
+    [deconvolution, skip connection, conv 3\ :sup:`3`, (norm), ReLU] climb 2-5-10-20-40 and a 1\ :sup:`3` convolution
+    gives the mask logits. The fifth pool takes the maximum over the whole map: at 40 voxels that is the max-pool of 2,
+    and at any other box the weights still fit.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of the input.
+    num_classes
+        Classes, and as many masks.
+    features
+        Channels of the five encoder stacks.
+    fc
+        Widths of the two hidden fully connected layers.
+    dropout
+        Probability of dropping a hidden fully connected unit in training.
+    norm
+        None (the paper's), or a MONAI normalisation: ``"batch"``, ``"instance"``, ``("group", {"num_groups": 8})``.
+    precision
+        ``"float32"``, or ``"bfloat16"``: convolutions under autocast in channels_last_3d, 4 times as fast on CPU. The
+        deepest stack, the deconvolution above it and maps under 4 voxels stay in float32. Weights and outputs are
+        float32 and state dicts fit both; TorchScript made by scripting always computes in float32.
+
+    Raises
+    ------
+    ValueError
+        If the number of features or fc widths, or the precision, is not one of the above.
+
+    Notes
+    -----
+    Convolutions and hidden layers start from He's initialisation: under torch's default each layer keeps a sixth of
+    the signal's power, and a network of eight without normalisation hardly learns.
+
+    References
+    ----------
+    Che et al., "Domain Randomization for Macromolecule Structure Classification and Segmentation in Electron
+    Cryo-tomograms", BIBM 2019. The paper leaves `features`, `fc`, `dropout` and the initialisation open.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        num_classes: int = 4,
+        features: Sequence[int] = (32, 64, 128, 256, 512),
+        fc: Sequence[int] = (1024, 1024),
+        dropout: float = 0.7,
+        norm: str | tuple[str, dict[str, object]] | None = None,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__()
+        if len(features) != 5:
+            raise ValueError(f"features must hold 5 channel counts, got {tuple(features)}")
+        if len(fc) != 2:
+            raise ValueError(f"fc must hold 2 layer widths, got {tuple(fc)}")
+        if precision not in _PRECISIONS:
+            raise ValueError(f"precision must be one of {_PRECISIONS}, got {precision!r}")
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+        self.precision = precision
+        bfloat16 = precision == "bfloat16"
+
+        def stack(channels_in: int, channels_out: int) -> Convolution:
+            act = ("relu", {"inplace": True})
+            return Convolution(3, channels_in, channels_out, act=act, norm=norm, adn_ordering="NA")
+
+        channels = [in_channels, *features]
+        self.encoder = nn.ModuleList([_Mixed(stack(a, b), bfloat16) for a, b in pairwise(channels[:5])])
+        self.deepest = stack(features[3], features[4])
+        self.classifier = nn.Sequential(
+            nn.Linear(features[4], fc[0]),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(fc[0], fc[1]),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(fc[1], num_classes),
+        )
+        self.decoder = nn.ModuleList(
+            [
+                _DecoderStack(Conv["convtrans", 3](deep, shallow, 2, 2), stack(2 * shallow, shallow), bfloat16)
+                for deep, shallow in pairwise(reversed(features))
+            ]
+        )
+        self.segmenter = _Mixed(Conv["conv", 3](features[0], num_classes, 1), bfloat16)
+        self._initialise()
+        if bfloat16:
+            self.to(memory_format=torch.channels_last_3d)
+
+    def _initialise(self) -> None:
+        """He's initialisation for the layers in front of a ReLU; outputs and deconvolutions keep torch's."""
+        for parent in (self.encoder, self.deepest, self.decoder, self.classifier[:-1]):
+            for layer in parent.modules():
+                if isinstance(layer, nn.Conv3d | nn.Linear):
+                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the logits of the classes and of their masks.
+
+        Parameters
+        ----------
+        x
+            Subtomograms (B, in_channels, D, H, W); D, H and W are multiples of 8.
+
+        Returns
+        -------
+        dict
+            ``"logits"`` (B, num_classes) and ``"masks"`` (B, num_classes, D, H, W), both float32 and before softmax
+            and sigmoid.
+
+        Raises
+        ------
+        ValueError
+            If the input has another number of dimensions or channels or another box size.
+        """
+        logits, masks = self._heads(x)
+        return {"logits": logits, "masks": masks}
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.ndim != 5 or x.shape[1] != self.in_channels or min(x.shape[2:]) < 8 or sum([n % 8 for n in x.shape[2:]]):
+            raise ValueError(
+                f"input must have shape (B, {self.in_channels}, D, H, W) with D, H, W multiples of 8, got {x.shape}"
+            )
+        if not torch.jit.is_scripting():
+            if isinstance(x, MetaTensor):
+                x = x.as_tensor()
+            if self.precision == "bfloat16":
+                x = x.contiguous(memory_format=torch.channels_last_3d)
+
+        skips: list[Tensor] = []
+        for stack in self.encoder:
+            x = stack(x)
+            skips.append(x)
+            x = F.max_pool3d(x, [min(2, n) for n in x.shape[2:]])
+        x = self.deepest(x.float())
+        logits = self.classifier(F.adaptive_max_pool3d(x, 1).flatten(1))
+        for decoder_stack in self.decoder:
+            x = decoder_stack(x, skips.pop())
+        return logits.float(), self.segmenter(x).float()
+
+
+class TwoBranchTensorNet(TwoBranchNet):
+    """`TwoBranchNet` with both answers in one tensor, as exports and the model zoo's checks want it.
+
+    The output (B, num_classes, D, H, W) is float32. With p the softmax of the class logits and c the predicted class
+    (the largest p):
+
+    - channel c holds the sigmoid of its mask, in [0, 1];
+    - every other channel k holds the constant p_k - 1, in [-1, -0.5].
+
+    Read back: the class is the argmax over the channels at any voxel, ``output[:, :, 0, 0, 0].argmax(1)``; the masks,
+    empty but for the predicted class, are ``output > threshold`` for any threshold in [0, 1); the probabilities of the
+    other classes are ``1 + output`` and that of the predicted one is what they leave of 1. `decode` does all this.
+
+    The parameters and state dict are those of `TwoBranchNet`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Return both answers as one tensor (B, num_classes, D, H, W) for subtomograms (B, in_channels, D, H, W)."""
+        logits, masks = self._heads(x)
+        probabilities = logits.softmax(1)
+        classes = torch.arange(self.num_classes, device=logits.device)
+        predicted = (classes == probabilities.argmax(1, keepdim=True))[:, :, None, None, None]
+        return torch.where(predicted, masks.sigmoid(), (probabilities - 1)[:, :, None, None, None])
+
+    @staticmethod
+    def decode(output: Tensor) -> tuple[Tensor, Tensor]:
+        """Read class probabilities and mask back.
+
+        Parameters
+        ----------
+        output
+            What the network returned, (B, K, D, H, W).
+
+        Returns
+        -------
+        probabilities
+            Of the classes, (B, K).
+        mask
+            Probability of each voxel to belong to the particle, drawn for the most probable class, (B, 1, D, H, W).
+        """
+        corner = output[:, :, 0, 0, 0]
+        predicted = corner.argmax(1, keepdim=True)
+        others = (1 + corner).scatter(1, predicted, 0)
+        return others.scatter(1, predicted, 1 - others.sum(1, keepdim=True)), output.amax(1, keepdim=True)

@@ -1,0 +1,142 @@
+"""The paper's Figure 3: simulated slices, one class a column, one imaging parameter at random in each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Randomizable, Transform
+
+from monai_cryo.data.library import TemplateLibrary
+from monai_cryo.data.seeding import item_state
+from monai_cryo.transforms import MTF, FourierCompose, RandCTF, RandMissingWedge, RandMTF, RandPose, RandSNR
+
+#: what a row leaves fixed: the paper's parameters "without domain randomisation", at an SNR the eye can use
+FIXED: dict[str, Any] = {"snr": 1.0, "missing_angle_deg": 30.0, "defocus_um": 6.0, "cs_mm": 2.7, "mode": "raw"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the gallery.
+
+    Attributes
+    ----------
+    title
+        What is at random in it.
+    options
+        Replacements in ``FIXED``.
+    caption
+        From the drawn values (name -> number) to a cell's caption.
+    plane
+        ``"xy"`` or ``"xz"``, the slice through the centre.
+    """
+
+    title: str
+    options: dict[str, Any] = field(default_factory=dict)
+    caption: Callable[[dict[str, Any]], str] = lambda drawn: ""
+    plane: str = "xy"
+
+
+ROWS = (
+    Row("density", {"clean": True}),
+    Row("SNR", {"snr": (0.03, 10.0)}, lambda d: f"SNR {d['snr']:.2g}"),
+    Row("missing wedge (x-z)", {"missing_angle_deg": (0.0, 50.0)}, lambda d: f"±{d['max_tilt_deg']:.0f}°", "xz"),
+    Row("defocus", {"defocus_um": (0.0, 12.0)}, lambda d: f"{d['defocus_um']:.1f} µm"),
+    Row("spherical aberration", {"cs_mm": (1.5, 3.0)}, lambda d: f"{d['cs_mm']:.1f} mm"),
+    Row("MTF", {"mtf_scale": (0.0, 2.0)}, lambda d: f"scale {d['scale']:.1f}"),
+    Row("phase flipped", {"mode": "flip", "defocus_um": (0.0, 12.0)}, lambda d: f"{d['defocus_um']:.1f} µm"),
+    Row(
+        "all of the paper's",
+        {"snr": (0.03, 10.0), "missing_angle_deg": (0.0, 50.0), "defocus_um": (0.0, 12.0), "cs_mm": (1.5, 3.0)},
+        lambda d: f"{d['snr']:.2g}, ±{d['max_tilt_deg']:.0f}°, {d['defocus_um']:.1f} µm",
+    ),
+)
+
+
+def imaging(voxel_size: float, options: dict[str, Any]) -> list[Transform]:
+    """Acquisition of one row, as transforms in order; none for a clean row."""
+    chosen = {**FIXED, **options}
+    if chosen.get("clean"):
+        return []
+    mtf = RandMTF(chosen["mtf_scale"]) if "mtf_scale" in chosen else MTF()
+    return [
+        FourierCompose(
+            [
+                RandSNR(chosen["snr"]),
+                RandMissingWedge(chosen["missing_angle_deg"]),
+                RandCTF(chosen["defocus_um"], cs_mm=chosen["cs_mm"], mode=chosen["mode"]),
+                mtf,
+            ],
+            voxel_size=voxel_size,
+        )
+    ]
+
+
+def simulate_cell(library: TemplateLibrary, row: Row, class_index: int, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Simulate one cell of the gallery.
+
+    Returns
+    -------
+    tuple
+        The volume (D, H, W) and the values that were drawn for it.
+    """
+    # the pose depends on the class alone, so that a column shows one particle under all conditions
+    state = item_state(seed, class_index)
+    particle = library.draw(class_index, state)
+    pose = RandPose(shift_vox=0.0).set_random_state(state=state)
+    volume = particle["image"]
+    if particle["radius_vox"]:
+        volume = pose(volume)
+    drawn: dict[str, Any] = {}
+    state = item_state(seed, class_index, ROWS.index(row) if row in ROWS else 0)
+    for transform in imaging(library.voxel_size, row.options):
+        if isinstance(transform, Randomizable):
+            transform.set_random_state(state=state)
+        volume = transform(volume)
+        for member in getattr(transform, "transforms", [transform]):
+            drawn.update({k: v[0] for k, v in getattr(member, "params", {}).items()})
+    return torch.as_tensor(volume)[0].numpy(), drawn
+
+
+def draw_gallery(library: TemplateLibrary, seed: int = 0, rows: tuple[Row, ...] = ROWS) -> Any:
+    """Draw the gallery.
+
+    Parameters
+    ----------
+    library
+        Its classes are the columns.
+    seed
+        Of poses and parameters.
+    rows
+        What is at random in each row.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    columns = len(library.classes)
+    figure = Figure(figsize=(1.75 * columns + 1.4, 1.85 * len(rows) + 0.3), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    half = library.box * library.voxel_size / 20  # nm
+    for r, row in enumerate(rows):
+        for c, name in enumerate(library.classes):
+            volume, drawn = simulate_cell(library, row, c, seed)
+            middle = library.box // 2
+            image = volume[middle] if row.plane == "xy" else volume[:, middle]
+            low, high = np.percentile(image, (0.5, 99.5))
+            ax = axes[r, c]
+            ax.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower", extent=(-half, half, -half, half))
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.set_xlabel(row.caption(drawn), fontsize=7, labelpad=2)
+            if r == 0:
+                ax.set_title(name, fontsize=10)
+            if c == 0:
+                ax.set_ylabel(row.title, fontsize=8)
+    axes[0, 0].set_xlabel(f"{2 * half:.0f} nm across", fontsize=7, labelpad=2)
+    return figure

@@ -1,0 +1,284 @@
+"""The bundle does what a zoo bundle must: train, evaluate, infer, verify, export; and refuses in one line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from monai_cryo.data import load_templates, read_mrc, write_mrc
+
+TINY = {
+    "features": [2, 4, 4, 8, 8],
+    "fc": [8, 8],
+    "batch_size": 4,
+    "epoch_length": 2,
+    "max_epochs": 2,
+    "val_length": 8,
+}
+
+
+def configs(root, *names):
+    return [str(root / "configs" / f"{name}.yaml") for name in names]
+
+
+def workflow(root, *names, kind="train", **override):
+    flow = ConfigWorkflow(
+        config_file=configs(root, *names),
+        meta_file=str(root / "configs" / "metadata.json"),
+        logging_file=str(root / "configs" / "logging.conf"),
+        workflow_type=kind,
+        bundle_root=str(root),
+        **override,
+    )
+    flow.initialize()
+    return flow
+
+
+@pytest.fixture(scope="module")
+def trained(bundle_root, tmp_path_factory):
+    """Train twice two iterations of the quick recipe."""
+    folder = tmp_path_factory.mktemp("trained")
+    flow = workflow(bundle_root, "train", "quick", run_id="training", output_dir=str(folder), **TINY)
+    flow.run()
+    assert not flow.check_properties()
+    flow.finalize()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Make a labelled folder with an unknown class and an item without mask."""
+    folder = tmp_path_factory.mktemp("labelled")
+    library, rng, items = load_templates(), np.random.RandomState(0), []
+    for n, name in enumerate(["ribosome", "tric", "membrane", "background"]):
+        particle = library.draw(n % 3, rng)
+        image = -particle["image"][0].numpy() + 0.3 * rng.randn(40, 40, 40).astype(np.float32)
+        write_mrc(folder / f"{name}.mrc", image, 13.68, origin=(10.0, 20.0, 30.0))
+        write_mrc(folder / f"{name}_mask.mrc", particle["mask"][0].numpy().astype(np.int8), 13.68)
+        items.append({"image": f"{name}.mrc", "label": f"{name}_mask.mrc", "class": name})
+    del items[1]["label"]
+    content = {"voxel_size": 13.68, "contrast": "protein dark", "test": items}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_training_leaves_what_it_promises(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"model.pt", "checkpoint.pt", "metrics.json", "predictions.png"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["n"] == TINY["val_length"]
+    assert np.array(metrics["confusion_matrix"]).sum() == TINY["val_length"]
+    record = torch.load(trained / "model.pt", weights_only=True)["record"]
+    assert record["classes"] == ["ribosome", "proteasome", "tric", "membrane"]
+    assert (record["voxel_size"], record["box"], record["contrast"]) == (13.68, 40, "dark")
+
+
+def test_tensorboard_holds_scalars_and_pictures(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = EventAccumulator(str(trained)).Reload()
+    scalars = set(log.Tags()["scalars"])
+    wanted = {"train/loss", "train/loss_classification", "train/loss_segmentation", "train/learning_rate"}
+    assert wanted | {"accuracy", "mean_iou"} <= scalars
+    assert len(log.Scalars("train/loss")) == TINY["max_epochs"] * TINY["epoch_length"]
+    assert log.Tags()["images"] == ["predictions"]
+
+
+def test_a_resumed_run_goes_on(bundle_root, trained, tmp_path):
+    flow = workflow(
+        bundle_root,
+        "train",
+        "quick",
+        run_id="training",
+        output_dir=str(tmp_path),
+        resume=str(trained / "checkpoint.pt"),
+        **{**TINY, "max_epochs": 3},
+        lr_scheduler=None,
+    )
+    flow.run()
+    trainer = flow.parser.get_parsed_content("train#trainer")
+    assert (trainer.state.epoch, trainer.state.iteration) == (3, 6)
+
+
+def test_evaluation_scores_skips_and_draws(bundle_root, trained, labelled, tmp_path):
+    flow = workflow(
+        bundle_root,
+        "evaluate",
+        kind="infer",
+        run_id="evaluating",
+        ckpt=str(trained / "model.pt"),
+        dataset_dir=str(labelled),
+        skip_unknown=True,
+        output_dir=str(tmp_path),
+    )
+    flow.run()
+    assert not flow.check_properties()
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    keys = (
+        "n accuracy balanced_accuracy pixel_accuracy mean_iou class_mean_iou iou recall confusion_matrix classes "
+        "threshold skipped"
+    )
+    assert set(keys.split()) <= set(metrics)
+    assert metrics["n"] == 3
+    assert metrics["skipped"] == {"background": 1}
+    assert metrics["recall"]["proteasome"] is None
+    assert metrics["iou"]["tric"] is None  # its only item has no mask
+    assert (tmp_path / "predictions.png").stat().st_size > 10_000
+
+
+def test_inference_writes_table_and_masks_on_the_files_grid(bundle_root, trained, tmp_path):
+    inputs, out = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    rng = np.random.RandomState(0)
+    for n in range(3):
+        image = rng.randn(36, 48, 44).astype(np.float32)
+        write_mrc(inputs / f"s{n}.mrc", image, 12.0, origin=(1.0, 2.0, 3.0))
+    flow = workflow(
+        bundle_root,
+        "inference",
+        kind="infer",
+        run_id="inferring",
+        ckpt=str(trained / "model.pt"),
+        dataset_dir=str(inputs),
+        save_masks=True,
+        output_dir=str(out),
+    )
+    flow.run()
+    assert not flow.check_properties()
+    with (out / "predictions.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["file", "class", "p_ribosome", "p_proteasome", "p_tric", "p_membrane"]
+    assert [row[0] for row in rows[1:]] == ["s0.mrc", "s1.mrc", "s2.mrc"]
+    for row in rows[1:]:
+        p = [float(v) for v in row[2:]]
+        assert sum(p) == pytest.approx(1, abs=1e-3)
+        assert rows[0][2 + int(np.argmax(p))] == f"p_{row[1]}"
+    mask, voxel_size, origin = read_mrc(out / "masks" / "s0_mask.mrc")
+    assert mask.shape == (36, 48, 44)
+    assert voxel_size == pytest.approx((12.0,) * 3)
+    assert origin == pytest.approx((1.0, 2.0, 3.0))
+    assert set(np.unique(mask)) <= {0, 1}
+
+
+@pytest.mark.parametrize("overlay", ["fixed_parameters", None])
+def test_the_papers_recipe_starts(bundle_root, tmp_path, overlay):
+    """Two iterations of train.yaml at a small size; the paper's constants are read, not repeated here."""
+    names = ["train", overlay] if overlay else ["train"]
+    flow = workflow(bundle_root, *names, run_id="training", output_dir=str(tmp_path), **{**TINY, "max_epochs": 1})
+    flow.run()
+    parser = flow.parser
+    assert isinstance(parser.get_parsed_content("optimizer"), torch.optim.SGD)
+    assert parser.get_parsed_content("optimizer").param_groups[0]["nesterov"]
+    snr = parser.get_parsed_content("simulation").transforms[1].transform.noise.snr
+    assert snr == ((0.1, 0.1) if overlay else (0.03, 10.0))
+
+
+def test_the_papers_constants(bundle_root):
+    config = ConfigParser.load_config_files(configs(bundle_root, "train"))
+    assert config["max_epochs"] * config["epoch_length"] == 15_000
+    assert (config["batch_size"], config["learning_rate"], config["loss_weight"]) == (32, 5e-3, 0.15)
+
+
+def test_two_processes_train_the_multi_gpu_config(bundle_root, tmp_path):
+    options = {**TINY, "max_epochs": 1, "output_dir": str(tmp_path / "out")}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29617", "-m"]
+    command += ["monai.bundle", "run", "training", "--bundle_root", str(bundle_root), "--config_file"]
+    command += [str(configs(bundle_root, "train", "multi_gpu_train"))]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["n"] == TINY["val_length"]
+
+
+def run(bundle_root, run_id, *names, **options):
+    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--bundle_root", str(bundle_root)]
+    command += ["--config_file", str(configs(bundle_root, *names))]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("run_id", "names", "options", "message"),
+    [
+        ("training", ["train", "quick"], {"max_epoch": 3}, "unknown option --max_epoch: did you mean --max_epochs?"),
+        ("training", ["train"], {"box": 42}, "multiple of 8"),
+        ("training", ["train"], {"snr": "[0,1]"}, "snr must be > 0"),
+        ("training", ["train"], {"templates": "nowhere.yaml"}, "nowhere.yaml"),
+        ("training", ["train"], {"resume": "nowhere.pt"}, "no checkpoint nowhere.pt to resume from"),
+        ("evaluating", ["evaluate"], {"dataset_dir": "/nowhere"}, "no /nowhere/dataset.json"),
+        ("evaluating", ["evaluate"], {"ckpt": "nowhere.pt"}, "no model file nowhere.pt"),
+        ("inferring", ["inference"], {"dataset_dir": "/nowhere"}, "no folder /nowhere"),
+    ],
+)
+def test_bad_options_end_in_one_line(bundle_root, tmp_path, run_id, names, options, message):
+    done = run(bundle_root, run_id, *names, output_dir=tmp_path / "out", **options)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if "monai_cryo: error:" in line]
+    assert len(said) == 1
+    assert message in said[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "model.pt").exists()
+
+
+def test_unreadable_models_are_refused(bundle_root, tmp_path):
+    (tmp_path / "broken.pt").write_bytes(b"no model")
+    torch.save({"weights": 1}, tmp_path / "other.pt")
+    for name in ("broken.pt", "other.pt"):
+        done = run(bundle_root, "evaluating", "evaluate", ckpt=tmp_path / name, output_dir=tmp_path)
+        assert done.returncode != 0
+        assert f"{name} is no" in done.stderr
+
+
+class TestZooChecks:
+    """What the model zoo runs on every bundle."""
+
+    def test_files(self, bundle_root):
+        assert (bundle_root / "LICENSE").is_file()
+        assert (bundle_root / "docs" / "README.md").is_file()
+        assert (bundle_root / "models" / "model.pt").stat().st_size < 25e6
+        metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text())
+        assert metadata["version"] in metadata["changelog"]
+
+    def test_metadata_follows_the_schema(self, bundle_root, shared_data):
+        from jsonschema import validate
+
+        schema = json.loads((shared_data.parent / "schema" / "meta_schema_20240725.json").read_text())
+        validate(json.loads((bundle_root / "configs" / "metadata.json").read_text()), schema)
+
+    def test_network_in_and_out(self, bundle_root):
+        from monai.bundle import verify_net_in_out
+
+        verify_net_in_out(
+            net_id="network_def",
+            config_file=str(bundle_root / "configs" / "inference.yaml"),
+            meta_file=str(bundle_root / "configs" / "metadata.json"),
+            bundle_root=str(bundle_root),
+            device="cpu",
+        )
+
+    @pytest.mark.filterwarnings("ignore::Warning")  # torch.jit is deprecated, and MONAI still exports through it
+    def test_torchscript_export(self, bundle_root, tmp_path):
+        from monai.bundle import ckpt_export
+
+        ckpt_export(
+            net_id="network_def",
+            filepath=str(tmp_path / "model.ts"),
+            ckpt_file=str(bundle_root / "models" / "model.pt"),
+            key_in_ckpt="model",
+            config_file=str(bundle_root / "configs" / "inference.yaml"),
+            meta_file=str(bundle_root / "configs" / "metadata.json"),
+            bundle_root=str(bundle_root),
+        )
+        exported = torch.jit.load(str(tmp_path / "model.ts"))
+        assert exported(torch.randn(2, 1, 40, 40, 40)).shape == (2, 4, 40, 40, 40)

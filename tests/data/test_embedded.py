@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from monai_cryo.data.embedded import build as program
+from monai_cryo.data.embedded.proteasome import core_frame, find_half_core, length_a
+from monai_cryo.data.mrc import read_mrc
+from monai_cryo.data.structures import read_structure
+from monai_cryo.data.templates import EMBEDDED, load_templates
+from monai_cryo.physics.density import atoms_to_density
+
+SHIPPED = EMBEDDED.parent
+
+
+@pytest.fixture(scope="module")
+def proteasome():
+    return load_templates().templates["proteasome"][0]
+
+
+def principal_axes(density):
+    where = np.argwhere(density > 0)
+    return np.linalg.eigh(np.cov(where.T, aweights=density[tuple(where.T)]))[1][:, ::-1].T
+
+
+def test_what_is_shipped():
+    files = [p for p in SHIPPED.iterdir() if p.suffix in (".mrc", ".yaml", ".json")]
+    assert sum(p.stat().st_size for p in files) < 300_000
+    provenance = json.loads((SHIPPED / "provenance.json").read_text())
+    assert provenance["voxel_size"] == 13.68
+    assert sorted(p.name for p in files if p.suffix == ".mrc") == sorted(
+        entry["file"] for entry in provenance["structures"].values()
+    )
+    for entry in provenance["structures"].values():
+        assert all(len(digest) == 64 for digest in entry["sources"].values())
+        array, voxel_size, _ = read_mrc(SHIPPED / entry["file"])
+        assert array.dtype == np.float16
+        assert voxel_size == (13.68,) * 3
+
+
+def test_building_again_gives_the_shipped_numbers(shared_data, tmp_path):
+    assert program.main(["--maps", str(shared_data / "maps"), "--output", str(tmp_path)]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        p.name for p in SHIPPED.iterdir() if p.suffix in (".mrc", ".yaml", ".json")
+    )
+    old, new = (json.loads((f / "provenance.json").read_text()) for f in (SHIPPED, tmp_path))
+    for name in old["structures"]:
+        pose, again = (d["structures"][name].pop("core_pose", None) for d in (old, new))
+        if pose:
+            assert again["correlation"] == pytest.approx(pose["correlation"], abs=5e-3)
+            assert again["centre_zyx_vox"] == pytest.approx(pose["centre_zyx_vox"], abs=0.3)
+    shipped, rebuilt = (load_templates(f / "templates.yaml") for f in (SHIPPED, tmp_path))
+    for name in shipped.classes[:3]:
+        a, b = shipped.templates[name][0], rebuilt.templates[name][0]
+        loose = 0.1 if name == "proteasome" else 2e-3  # the pose search may stop elsewhere on another machine
+        assert (a.padded(40)[0] - b.padded(40)[0]).abs().mean() < loose * a.padded(40)[0].mean()
+    assert shipped.templates["membrane"] == rebuilt.templates["membrane"]
+    assert {k: v for k, v in old.items() if k != "structures"} == {k: v for k, v in new.items() if k != "structures"}
+
+
+def test_the_26s_is_33_nm_long(proteasome):
+    mask = proteasome.mask.numpy().astype(np.float32)
+    lengths = [length_a(mask, axis, 13.68, 0.5) / 10 for axis in principal_axes(mask)]
+    assert 32 < lengths[0] < 35
+    assert max(lengths[1:]) < 24
+
+
+def test_the_26s_agrees_with_an_atomic_model_of_the_whole(shared_data, proteasome):
+    atoms = read_structure(shared_data / "structures" / "derived_26S_singlecap_composite_CA.pdb.gz")
+    target = proteasome.padded(40)[0].numpy()
+    to_target, positions = principal_axes(target).T, atoms.positions_a.numpy()
+    from_atoms = np.linalg.eigh(np.cov(positions.T))[1][:, ::-1].T
+    from_atoms *= np.linalg.det(from_atoms) * np.linalg.det(to_target)  # a rotation, not a mirror
+    best = 0.0
+    for end in (0, 180):
+        for turn in range(0, 360, 15):
+            frame = Rotation.from_euler("xz", [turn, end], degrees=True).as_matrix()
+            moved = torch.from_numpy((positions @ (to_target @ frame @ from_atoms).T).astype(np.float32))
+            density = atoms_to_density(moved, atoms.weights, (40,) * 3, 13.68, resolution_a=20.0)
+            best = max(best, float(np.corrcoef(density.numpy().ravel(), target.ravel())[0, 1]))
+    assert best > 0.94
+
+
+def test_half_a_core_is_found_where_it_was_put(shared_data):
+    core = read_mrc(shared_data / "maps" / "polnet10A_3j9i.mrc.gz")[0]
+    axes, centre = core_frame(core)
+    grid = np.stack(np.indices(core.shape), -1) - centre
+    half = core * (grid @ axes[2] > 0)
+    pose = find_half_core(half, core)
+    assert pose.axes[2] @ axes[2] > np.cos(np.radians(2))
+    np.testing.assert_allclose(pose.centre, centre, atol=0.3)
+    assert pose.correlation > 0.97
+
+
+def test_refusals(tmp_path, capsys):
+    assert program.main(["--maps", str(tmp_path), "--output", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("monai_cryo: error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

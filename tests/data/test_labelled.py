@@ -1,0 +1,118 @@
+"""Labelled folders: what is refused, what is skipped, what comes out."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from monai_cryo.data import load_labelled, preprocessing, write_mrc
+
+CLASSES = ["ribosome", "membrane"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.RandomState(0)
+    for name in ("a", "b", "c"):
+        write_mrc(tmp_path / f"{name}.mrc", rng.randn(32, 32, 32).astype(np.float32), 12.0)
+        write_mrc(tmp_path / f"{name}_mask.mrc", (rng.rand(32, 32, 32) > 0.9).astype(np.int8), 12.0)
+    items = [
+        {"image": "a.mrc", "label": "a_mask.mrc", "class": "ribosome"},
+        {"image": "b.mrc", "class": "membrane"},
+        {"image": "c.mrc", "label": "c_mask.mrc", "class": "background", "image_deconvolved": "a.mrc"},
+    ]
+    write_list(tmp_path, test=items)
+    return tmp_path
+
+
+def write_list(folder, **content):
+    (folder / "dataset.json").write_text(json.dumps({"voxel_size": 12.0, "contrast": "protein dark", **content}))
+
+
+def test_unknown_classes_are_refused_or_skipped_and_counted(folder):
+    with pytest.raises(ValueError, match="'background', but the model knows ribosome, membrane"):
+        load_labelled(str(folder), CLASSES)
+    data = load_labelled(str(folder), CLASSES, skip_unknown=True)
+    assert data.skipped == {"background": 1}
+    assert [item["class"] for item in data.items] == [0, 1]
+    assert [("mask" in item) for item in data.items] == [True, False]
+    assert (data.voxel_size, data.contrast) == (12.0, "dark")
+
+
+def test_another_image_entry(folder):
+    data = load_labelled(str(folder), [*CLASSES, "background"])
+    assert len(data.items) == 3
+    with pytest.raises(ValueError, match="item 0 has no 'image_deconvolved'"):
+        load_labelled(str(folder), CLASSES, image_key="image_deconvolved", skip_unknown=True)
+
+
+@pytest.mark.parametrize("where", [None, "", "nowhere"])
+def test_missing_list(where):
+    with pytest.raises(FileNotFoundError, match=r"dataset\.json"):
+        load_labelled(where, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ({"test": [{"image": "a.mrc"}]}, ValueError, "item 0 has no 'class'"),
+        ({"test": [{"image": "no.mrc", "class": "ribosome"}]}, FileNotFoundError, "no.mrc, which does not exist"),
+        ({"test": []}, ValueError, "items under 'test'"),
+        ({"train": []}, ValueError, "items under 'test'"),
+        (
+            {"test": [{"image": "a.mrc", "class": "ribosome"}], "contrast": "inverted"},
+            ValueError,
+            "contrast must be one of protein dark, protein bright",
+        ),
+    ],
+)
+def test_malformed_lists(folder, content, error, message):
+    write_list(folder, **content)
+    with pytest.raises(error, match=message):
+        load_labelled(str(folder), CLASSES)
+
+
+def test_no_json(folder):
+    (folder / "dataset.json").write_text("{")
+    with pytest.raises(ValueError, match="must be a MONAI datalist"):
+        load_labelled(str(folder), CLASSES)
+
+
+def test_preprocessing_brings_files_to_the_models_grid(folder):
+    data = load_labelled(str(folder), CLASSES, skip_unknown=True)
+    chain = preprocessing(voxel_size=12.0, box=40, negate=True)
+    with_mask, without = chain(data.items[0]), chain(data.items[1])
+    for item in (with_mask, without):
+        assert item["image"].shape == item["mask"].shape == (1, 40, 40, 40)
+    assert (with_mask["has_mask"], without["has_mask"]) == (True, False)
+    assert set(torch.unique(with_mask["mask"]).tolist()) == {0.0, 1.0}
+    assert not without["mask"].any()
+    original = np.random.RandomState(0).randn(32, 32, 32).astype(np.float32)
+    np.testing.assert_allclose(with_mask["image"][0, 4:36, 4:36, 4:36], -original, rtol=1e-6)
+
+
+def test_preprocessing_resamples_and_smooths(folder):
+    data = load_labelled(str(folder), CLASSES, skip_unknown=True)
+    item = preprocessing(voxel_size=13.68, box=40)(data.items[0])
+    assert item["image"].shape == (1, 40, 40, 40)
+    np.testing.assert_allclose(item["image"].pixdim, [13.68] * 3, rtol=1e-4)
+    smooth = preprocessing(voxel_size=13.68, box=40, smooth_sigma_vox=1.0)(data.items[0])
+    assert smooth["image"].std() < 0.6 * item["image"].std()
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN"), (3.0, "one value everywhere")])
+def test_preprocessing_refuses_what_is_no_image(folder, value, message):
+    write_mrc_raw = np.full((32, 32, 32), 3.0, dtype=np.float32)
+    write_mrc(folder / "a.mrc", write_mrc_raw, 12.0, overwrite=True)
+    if np.isnan(value):
+        raw = bytearray((folder / "a.mrc").read_bytes())
+        raw[1024:1028] = np.float32(np.nan).tobytes()
+        (folder / "a.mrc").write_bytes(raw)
+    data = load_labelled(str(folder), CLASSES, skip_unknown=True)
+    with pytest.raises(RuntimeError, match="applying transform") as error:
+        preprocessing(voxel_size=12.0, box=40)(data.items[0])
+    assert "a.mrc" in str(error.value.__cause__)
+    assert message.lower() in str(error.value.__cause__).lower()

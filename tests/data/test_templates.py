@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from monai_cryo.data.mrc import write_mrc
+from monai_cryo.data.templates import (
+    MembraneTemplate,
+    Template,
+    TemplateLibrary,
+    describe_sources,
+    load_templates,
+    save_templates,
+)
+
+CLASSES = ["ribosome", "proteasome", "tric", "membrane"]
+
+
+def ball(radius, size=None):
+    n = size or 2 * radius + 3
+    axis = np.arange(n) - n // 2
+    return (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2 <= radius**2).astype(np.float32)
+
+
+def template(name, class_name="a", radius=3, voxel_size=10.0):
+    density = torch.from_numpy(ball(radius))
+    return Template.scaled(name, class_name, density * 5, density > 0, voxel_size)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for radius in (3, 4, 5):
+        write_mrc(tmp_path / f"ball{radius}.mrc", 2.0 * ball(radius), 10.0)
+    bar = np.zeros((9, 21, 9), np.float32)
+    bar[2:7, 2:19, 2:7] = 1
+    write_mrc(tmp_path / "bar.mrc.gz", bar, 20.0)
+    return tmp_path
+
+
+def write(folder, content, name="lib.yaml"):
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_embedded_library():
+    library = load_templates()
+    assert library.classes == CLASSES
+    assert (library.voxel_size, library.box) == (13.68, 40)
+    R = np.random.RandomState(0)
+    for index, (low, high) in enumerate([(0.03, 0.05), (0.015, 0.03), (0.01, 0.02), (0.03, 0.2)]):
+        item = library.draw(index, R)
+        image, mask = item["image"], item["mask"]
+        assert image.shape == mask.shape == (1, 40, 40, 40)
+        assert (image.dtype, mask.dtype) == (torch.float32, torch.bool)
+        assert image.min() >= 0
+        assert image[mask].mean() == pytest.approx(1, abs=1e-5)
+        assert low < mask.float().mean() < high
+        assert image[mask].min() > 0.1
+        if index < 3:
+            centre = (mask[0] * image[0]).nonzero().float().mean(0)
+            assert (centre - 20).abs().max() < 1.5
+            reach = (image[0].nonzero() - 20).float().norm(dim=1).max()
+            assert item["radius_vox"] - 1 < reach <= item["radius_vox"] < 20
+        else:
+            assert item["radius_vox"] == 0
+
+
+def test_draw_is_repeatable_and_hands_out_copies():
+    library = load_templates()
+    for index in range(4):
+        first = library.draw(index, np.random.RandomState(5))
+        expected = first["image"].clone()
+        first["image"] *= 0
+        first["mask"] |= True
+        again = library.draw(index, np.random.RandomState(5))
+        assert torch.equal(again["image"], expected)
+        assert not again["mask"].all()
+
+
+def test_membranes_stay_within_their_ranges_and_point_everywhere():
+    member = MembraneTemplate("m", "m", (30, 45), (150, math.inf), (-40, 40))
+    R = np.random.RandomState(1)
+    seen = set()
+    for _ in range(12):
+        density, mask = member.draw(32, 10.0, R)
+        assert density[mask].mean() == pytest.approx(1, abs=1e-5)
+        # the outermost thickness is 45 + 2 * 7 Å: nothing of the mask's complement is dense, no sheet is thicker
+        assert density[~mask].max() < density[mask].max()
+        seen.add(int(mask.sum()))
+    assert len(seen) == 12
+    flat = MembraneTemplate("m", "m", (40, 40), (math.inf, math.inf), (0, 0))
+    middles = []
+    for _ in range(50):
+        _, mask = flat.draw(16, 10.0, R)
+        assert mask[8, 8, 8]
+        points = (mask.nonzero() - 8).double()
+        middles.append(np.abs(np.linalg.eigh((points.T @ points).numpy())[1][:, 0]))
+    assert np.abs(np.mean(middles, axis=0) - 0.5).max() < 0.15  # mean |component| of a uniform direction is 1/2
+
+
+def test_curvature_is_uniform(monkeypatch):
+    radii = []
+
+    def spy(shape, voxel_size, **options):
+        radii.append(options["radius_a"])
+        return torch.ones(shape), torch.ones(shape, dtype=torch.bool)
+
+    monkeypatch.setattr("monai_cryo.data.library.bilayer", spy)
+    R = np.random.RandomState(0)
+    for _ in range(2000):
+        MembraneTemplate("m", "m", radius_a=(150, math.inf)).draw(2, 10.0, R)
+    curvature = np.sort(1 / np.array(radii)) * 150
+    assert np.abs(curvature - np.linspace(0, 1, 2000)).max() < 0.05
+
+
+def test_several_structures_are_all_drawn_and_split():
+    members = {"a": [template("a1"), template("a2", radius=4), template("a3", radius=5)], "b": [template("b1", "b")]}
+    library = TemplateLibrary(members, 10.0, 24)
+    R = np.random.RandomState(0)
+    drawn = [library.draw(0, R)["structure"] for _ in range(60)]
+    assert {name: drawn.count(name) > 10 for name in set(drawn)} == {"a1": True, "a2": True, "a3": True}
+    train, test = library.split(["a2"])
+    assert train.structures == ["a1", "a3", "b1"]
+    assert test.structures == ["a2", "b1"]
+    assert train.classes == test.classes == ["a", "b"]
+    with pytest.raises(ValueError, match="unknown structure 'x' to hold out; known: a1, a2, a3, b1"):
+        library.split(["x"])
+    with pytest.raises(ValueError, match="leaves class 'b' empty"):
+        library.split(["b1"])
+
+
+def test_a_library_can_be_sent_to_workers():
+    library = load_templates()
+    copy = pickle.loads(pickle.dumps(library))
+    for index in range(4):
+        a, b = (x.draw(index, np.random.RandomState(2))["image"] for x in (library, copy))
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("box", [11, 12, 30, 31])
+def test_padding_keeps_the_centre(box):
+    image = TemplateLibrary({"a": [template("t", radius=4)]}, 10.0, box).draw(0, np.random.RandomState(0))["image"][0]
+    where = image.nonzero()
+    assert image.shape == (box,) * 3
+    assert where.double().mean(0).tolist() == [box // 2] * 3
+    assert len(where) == ball(4).sum()
+
+
+@pytest.mark.parametrize(
+    ("templates", "message"),
+    [
+        ({}, "needs at least one class"),
+        ({"a": []}, "class 'a' has no structure"),
+        ({"a": [template("x"), template("x")]}, "structure name 'x' is used twice"),
+        ({"a": [template("x", voxel_size=5.0)]}, "'x' has a voxel size of 5 Å, the library 10 Å"),
+        ({"a": [template("x", radius=9)]}, r"x: the particle needs a box of 19 voxels .*, got \[16, 16, 16\]"),
+    ],
+)
+def test_library_refuses(templates, message):
+    with pytest.raises(ValueError, match=message):
+        TemplateLibrary(templates, 10.0, 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"thickness_a": (0, 40)}, "thickness_a must be > 0"),
+        ({"thickness_a": (40, 30)}, "thickness_a must be > 0 and rise"),
+        ({"radius_a": (20, 100)}, "radius_a must exceed the thickness"),
+        ({"leaflet_sigma_a": (0, 0)}, "leaflet_sigma_a must be > 0"),
+        ({"offset_a": (0, math.inf)}, "offset_a must be finite"),
+    ],
+)
+def test_membrane_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        MembraneTemplate("m", "m", **options)
+
+
+def test_one_file_lists_strings_lists_and_mappings(folder):
+    path = write(
+        folder,
+        """
+voxel_size: 10
+box: 40
+classes:
+  small: ball3.mrc
+  balls: [ball4.mrc, {source: ball5.mrc, name: five, threshold: "level:1.0"}]
+  bar: {sources: [bar.mrc.gz], threshold: "mass:2700", contrast: bright}
+  mem: {procedural: membrane, thickness_a: 37, radius_a: [200, .inf]}
+""",
+    )
+    library = load_templates(path)
+    assert library.classes == ["small", "balls", "bar", "mem"]
+    assert library.structures == ["ball3", "ball4", "five", "bar", "mem"]
+    assert library.templates["small"][0].mask.sum() == ball(3).sum()
+    assert library.templates["balls"][1].mask.sum() == ball(5).sum()
+    bar = library.templates["bar"][0].mask.nonzero()
+    np.testing.assert_allclose((bar.amax(0) - bar.amin(0) + 1).numpy(), [10, 34, 10], atol=2.5)
+    assert len(bar) == pytest.approx(2_700_000 * 1.21 / 1000, rel=0.02)
+    member = library.templates["mem"][0]
+    assert (member.thickness_a, member.radius_a) == ((37.0, 37.0), (200.0, math.inf))
+    assert member.name == "mem"
+
+
+def test_yaml_may_merge_and_override(folder):
+    path = write(
+        folder,
+        """
+classes:
+  a: &shared {sources: ball3.mrc, threshold: "level:1"}
+  b: {<<: *shared, sources: ball4.mrc}
+""",
+    )
+    assert load_templates(path).structures == ["ball3", "ball4"]
+
+
+def test_json_says_the_same_as_yaml(folder):
+    content = {"voxel_size": 10, "box": 20, "classes": {"a": ["ball3.mrc"], "b": {"procedural": "membrane"}}}
+    library = load_templates(write(folder, content, "lib.json"))
+    assert library.structures == ["ball3", "b"]
+    same = load_templates(write(folder, "voxel_size: 10\nbox: 20\nclasses: {a: ball3.mrc, b: {procedural: membrane}}"))
+    assert torch.equal(library.templates["a"][0].density, same.templates["a"][0].density)
+
+
+def test_other_voxel_size_and_box_than_the_file_s():
+    library = load_templates(voxel_size=20.0, box=24)
+    assert (library.voxel_size, library.box) == (20.0, 24)
+    original = load_templates()
+    for name in CLASSES[:3]:
+        volume = library.templates[name][0].mask.sum() * 20.0**3
+        assert volume == pytest.approx(float(original.templates[name][0].mask.sum()) * 13.68**3, rel=0.2)
+
+
+def test_embedded_maps_load_without_resampling(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("resampled")
+
+    monkeypatch.setattr("monai_cryo.data.maps._low_pass", refuse)
+    monkeypatch.setattr("monai_cryo.data.maps._sample", refuse)
+    load_templates()
+    with pytest.raises(AssertionError, match="resampled"):
+        load_templates(voxel_size=20.0)
+
+
+def test_saved_library_loads_as_it_was(folder):
+    source = write(
+        folder,
+        """
+voxel_size: 12
+box: 40
+classes:
+  balls: [ball4.mrc, ball5.mrc]
+  bar: {sources: [bar.mrc.gz], threshold: otsu}
+  mem: {procedural: membrane, thickness_a: [31, 37]}
+""",
+    )
+    library = load_templates(source)
+    file = save_templates(library, folder / "out")
+    again = load_templates(file)
+    assert (again.classes, again.structures) == (library.classes, library.structures)
+    assert (again.voxel_size, again.box) == (12.0, 40)
+    for name in ("balls", "bar"):
+        for old, new in zip(library.templates[name], again.templates[name], strict=True):
+            assert torch.equal(old.mask, new.mask)
+            torch.testing.assert_close(old.density, new.density, rtol=2e-3, atol=1e-3)
+    assert again.templates["mem"] == library.templates["mem"]
+    assert sorted(p.name for p in file.parent.iterdir()) == ["ball4.mrc", "ball5.mrc", "bar.mrc", "templates.yaml"]
+
+
+def test_sources_are_described(folder):
+    path = write(folder, 'classes: {a: {sources: [ball3.mrc], threshold: "level:1"}, m: {procedural: membrane}}')
+    found = describe_sources(path)
+    assert set(found) == {"ball3", "m"}
+    assert found["ball3"]["source"] == "ball3.mrc"
+    assert len(found["ball3"]["sha256"]) == 64
+    assert found["ball3"]["options"] == {"threshold": "level:1"}
+
+
+def test_structures_and_archive_entries(shared_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("MONAI_CRYO_CACHE", str(tmp_path))
+    (tmp_path / "pdb").mkdir()
+    data = (shared_data / "structures" / "1oel.pdb.gz").read_bytes()
+    (tmp_path / "pdb" / "1oel.cif.gz").write_bytes(data)
+    tric = shared_data / "structures" / "4v8r_h36.pdb.gz"
+    path = write(
+        tmp_path,
+        f"""
+classes:
+  groel: "pdb:1OEL"
+  tric: {{sources: ["{tric}"], chains: "A*"}}
+""",
+    )
+    library = load_templates(path)
+    assert library.structures == ["pdb_1oel", "4v8r_h36"]
+    own = library.templates["tric"][0]
+    embedded = load_templates().templates["tric"][0]
+    assert int(own.mask.sum()) == pytest.approx(int(embedded.mask.sum()), rel=0.1)
+
+
+BAD = {
+    "classes: {}": "expected a mapping `classes:`",
+    "[1, 2]": "expected a mapping `classes:`",
+    "": "expected a mapping `classes:`",
+    "classes: {a: ball3.mrc, a: ball4.mrc}": "key 'a' stands there twice",
+    "classes: {a: []}": "class 'a': expected a source",
+    "classes: {a: }": "class 'a': expected a source",
+    "classes: {a: {sources: []}}": "class 'a': expected a source",
+    "classes: {a: {sources: ball3.mrc, treshold: otsu}}": "unknown option 'treshold'; known: sources, threshold",
+    "classes: {a: {procedural: membrane, thickness: 3}}": "unknown option 'thickness'; known: procedural",
+    "classes: {a: {procedural: actin}}": "procedural must be 'membrane', got 'actin'",
+    "classes: {a: ball3.mrc}\nvoxelsize: 3": "unknown option 'voxelsize'; known: voxel_size, box, classes",
+    "classes: {a: ball3.mrc}\nvoxel_size: -3": "voxel_size must be > 0, got -3",
+    "classes: {a: ball3.mrc}\nbox: big": "box must be > 0, got 'big'",
+    "classes: {a: ball3.mrc}\nbox: 40.5": "box must be a whole number, got 40.5",
+    "classes: {a: [3]}": "a source is a file, pdb:ID, emdb:ID",
+    "classes: {1: ball3.mrc}": "class name 1 is read as int; put it in quotes",
+    "classes: {a: notes.txt}": "notes.txt: not a map or structure; expected one of",
+    "classes: {a: {sources: ball3.mrc, threshold: half}}": "threshold must be one of",
+    "classes: {a: {sources: ball3.mrc, chains: A}}": "ball3.mrc: a map takes no option 'chains'",
+    "classes: {a: {sources: x.pdb, contrast: dark}}": "x.pdb: a structure takes no option 'contrast'",
+    "classes: {a: {sources: ball3.mrc, resolution_a: high}}": "resolution_a must be > 0, got 'high'",
+    "classes: {a: {procedural: membrane, thickness_a: [1, 2, 3]}}": "thickness_a must be a number or a pair",
+    "classes: {a: ball3.mrc, b: ball3.mrc}": "structure name 'ball3' is used twice",
+    "classes: {a: [{source: ball3.mrc, name: ../x}]}": "'../x' cannot name a structure",
+    "classes: {a: ball5.mrc}\nbox: 6": r"ball5: the particle needs a box of 7 voxels",
+    "classes: {a: zeros.mrc}": r"zeros.mrc: constant map, every voxel is 0",
+    "classes: {a: [ball3.mrc}": "while parsing",
+    "classes: {[a, b]: ball3.mrc}": "unhashable",
+    "classes: {a: {sources: x.pdb, chains: [1]}}": "x.pdb: chains must be text or a list of texts, got [1]",
+}
+
+
+@pytest.mark.parametrize("content", BAD)
+def test_bad_files_are_refused_in_one_line(folder, content):
+    write_mrc(folder / "zeros.mrc", np.zeros((8, 8, 8), np.float32), 13.68)
+    (folder / "notes.txt").write_text("x")
+    (folder / "x.pdb").write_text("x")
+    path = write(folder, content)
+    with pytest.raises(ValueError, match=re.escape(BAD[content])) as error:
+        load_templates(path)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_files_are_named(folder, monkeypatch):
+    monkeypatch.setenv("MONAI_CRYO_CACHE", str(folder / "cache"))
+    with pytest.raises(FileNotFoundError, match=r"nowhere.yaml: no such template library"):
+        load_templates(folder / "nowhere.yaml")
+    with pytest.raises(FileNotFoundError, match=r"class 'a': no such source .*gone.mrc"):
+        load_templates(write(folder, "classes: {a: gone.mrc}"))
+    with pytest.raises(FileNotFoundError, match="fetch it: python -m monai_cryo templates fetch pdb:4V5D"):
+        load_templates(write(folder, 'classes: {a: "pdb:4V5D"}'))
+    with pytest.raises(ValueError, match="key 'a' stands there twice"):
+        load_templates(write(folder, '{"classes": {"a": "ball3.mrc", "a": "ball4.mrc"}}', "lib.json"))
