@@ -38,6 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"monai_cryo {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     _add_templates(verbs)
+    _add_gallery(verbs)
+    _add_bundle(verbs)
     return parser
 
 
@@ -178,3 +180,36 @@ def _fetch_templates(options: argparse.Namespace) -> None:
 
     for source in options.sources:
         print(fetch(source, base_url=options.base_url))
+
+
+def _add_gallery(verbs: Verbs) -> None:
+    about = "Draw simulated slices: one class a column, one imaging parameter at random in each row."
+    gallery = verbs.add_parser("gallery", help=about, description=about, allow_abbrev=False)
+    gallery.set_defaults(run=_draw_gallery)
+    gallery.add_argument("--output", type=Path, default=Path("gallery.png"), metavar="PNG", help="%(default)s")
+    gallery.add_argument("--spectra", type=Path, metavar="PNG", help="log power spectra of the same volumes, x-z")
+    gallery.add_argument("--templates", type=Path, metavar="FILE", help="YAML of classes; default: the embedded ones")
+    gallery.add_argument("--seed", type=int, default=0, help="%(default)s")
+
+
+def _draw_gallery(options: argparse.Namespace) -> None:
+    from monai_cryo.data.templates import load_templates
+    from monai_cryo.visualize.gallery import draw_gallery, draw_spectra
+
+    library = load_templates(options.templates)
+    for path, draw in ((options.output, draw_gallery), (options.spectra, draw_spectra)):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw(library, seed=options.seed).savefig(path, dpi=110)
+            print(path)
+
+
+def _add_bundle(verbs: Verbs) -> None:
+    about = "Print the folder of the MONAI bundle, for --bundle_root."
+    verbs.add_parser("bundle", help=about, description=about).set_defaults(run=_print_bundle)
+
+
+def _print_bundle(options: argparse.Namespace) -> None:
+    from monai_cryo.bundle import bundle_root
+
+    print(bundle_root())

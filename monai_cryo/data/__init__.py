@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from monai_cryo.data.curves import measure_noise_spectrum, read_mtf
 from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.data.labelled import FillMaskd, LabelledData, load_labelled
 from monai_cryo.data.library import MembraneTemplate, Template, TemplateLibrary
@@ -38,9 +39,11 @@ __all__ = [
     "list_images",
     "load_labelled",
     "load_templates",
+    "measure_noise_spectrum",
     "postprocessing",
     "preprocessing",
     "read_mrc",
+    "read_mtf",
     "read_structure",
     "write_mrc",
 ]

@@ -64,7 +64,9 @@ def load_labelled(
     """
     folder = Path(dataset_dir) if dataset_dir else None
     if folder is None or not (folder / "dataset.json").is_file():
-        raise FileNotFoundError(f"no {folder or '<dataset_dir>'}/dataset.json: pass --dataset_dir a folder with a MONAI datalist")
+        raise FileNotFoundError(
+            f"no {folder or '<dataset_dir>'}/dataset.json: pass --dataset_dir a folder with a MONAI datalist"
+        )
     path = folder / "dataset.json"
     try:
         head = json.loads(path.read_text())

@@ -93,7 +93,7 @@ class PrepareImages(PrepareBatch):
 
 
 class PrepareLabelled(PrepareImages):
-    """Hand over real, labelled subtomograms: as :class:`PrepareImages`, with their ``class``, ``mask``, ``has_mask``."""
+    """As :class:`PrepareImages`, with the labels ``class``, ``mask`` and ``has_mask``."""
 
     def __call__(
         self,

@@ -10,24 +10,24 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from monai_cryo.metrics import TwoBranchMetrics
+
 
 class Report:
     """Write ``metrics.json`` and print the table when an evaluation is done.
 
     Parameters
     ----------
-    summary
-        Callable that returns the metrics' dictionary (:class:`monai_cryo.metrics.TwoBranchMetrics`).
+    metrics
+        Of the evaluator.
     output_dir
         Folder of ``metrics.json``.
     skipped
         Unknown class -> number of items left out.
-    quiet
-        Write, but print nothing.
     """
 
-    def __init__(self, summary: Any, output_dir: str, skipped: Mapping[str, int] | None = None, quiet: bool = False) -> None:
-        self.summary, self.output_dir, self.skipped, self.quiet = summary, Path(output_dir), dict(skipped or {}), quiet
+    def __init__(self, metrics: TwoBranchMetrics, output_dir: str, skipped: Mapping[str, int] | None = None) -> None:
+        self.metrics, self.output_dir, self.skipped = metrics, Path(output_dir), dict(skipped or {})
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator, after the metrics."""
@@ -35,34 +35,33 @@ class Report:
 
     def __call__(self, engine: Engine) -> None:
         """Write and print."""
-        metrics = {**self.summary(), "skipped": self.skipped}
+        metrics = {**self.metrics.summary, "skipped": self.skipped}
         self.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.output_dir / "metrics.json"
         part = path.with_suffix(".part")
         part.write_text(json.dumps(metrics, indent=1) + "\n")
         os.replace(part, path)
-        if not self.quiet:
-            print("\n" + metrics_table(metrics), flush=True)
+        print("\n" + metrics_table(metrics), flush=True)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
     """Lay out metrics.json as a table a person reads."""
 
-    def number(value: float | None) -> str:
+    def show(value: float | None) -> str:
         return "    -" if value is None else f"{value:5.3f}"
 
-    width = max(len(name) for name in [*metrics["classes"], "all samples"])
-    counts = [sum(row) for row in metrics["confusion_matrix"]]
+    classes, recall, iou = metrics["classes"], metrics["recall"], metrics["iou"]
+    width = max(len(name) for name in [*classes, "all samples"])
     lines = [f"{'class':<{width}}      n  recall    IoU   called (in the order of the rows)"]
-    for name, count, row in zip(metrics["classes"], counts, metrics["confusion_matrix"], strict=True):
+    for name, row in zip(classes, metrics["confusion_matrix"], strict=True):
         called = " ".join(f"{v:5d}" for v in row)
-        lines.append(f"{name:<{width}}  {count:5d}   {number(metrics['recall'][name])}  {number(metrics['iou'][name])}   {called}")
-    lines.append(f"{'all samples':<{width}}  {metrics['n']:5d}   {number(metrics['accuracy'])}  {number(metrics['mean_iou'])}")
-    lines.append(
-        f"accuracy {number(metrics['accuracy'])}, balanced {number(metrics['balanced_accuracy'])}; mean IoU over samples "
-        f"{number(metrics['mean_iou'])}, over classes {number(metrics['class_mean_iou'])}; pixel accuracy "
-        f"{number(metrics['pixel_accuracy'])} (mask threshold {metrics['threshold']:g})"
-    )
+        lines.append(f"{name:<{width}}  {sum(row):5d}   {show(recall[name])}  {show(iou[name])}   {called}")
+    lines += [
+        f"{'all samples':<{width}}  {metrics['n']:5d}   {show(metrics['accuracy'])}  {show(metrics['mean_iou'])}",
+        f"accuracy {show(metrics['accuracy'])}, balanced {show(metrics['balanced_accuracy'])}",
+        f"mean IoU over samples {show(metrics['mean_iou'])}, over classes {show(metrics['class_mean_iou'])}",
+        f"pixel accuracy {show(metrics['pixel_accuracy'])}; masks cut at probability {metrics['threshold']:g}",
+    ]
     if metrics["skipped"]:
         left_out = ", ".join(f"{n} {name}" for name, n in metrics["skipped"].items())
         lines.append(f"left out, of classes the model does not know: {left_out}")

@@ -30,7 +30,7 @@ class TrainingScalars:
     def __call__(self, engine: Engine) -> None:
         """Write."""
         step = engine.state.iteration
-        self.writer.add_scalar("train/loss", float(engine.state.output["loss"]), step)
+        self.writer.add_scalar("train/loss", engine.state.output["loss"].item(), step)
         for name, value in self.loss.parts.items():
             self.writer.add_scalar(f"train/loss_{name}", float(value), step)
         self.writer.add_scalar("train/learning_rate", self.optimizer.param_groups[0]["lr"], step)

@@ -299,6 +299,7 @@ def _matrices(
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept must serve training too
 def _shared_matrix(
     tilts_deg: tuple[float, ...], depth: int, width: int, out_width: int, dtype: torch.dtype, device: str
 ) -> Tensor:
@@ -317,7 +318,8 @@ def _matrix(tilts_deg: Tensor, depth: int, width: int, out_width: int, dtype: to
     table = _kernels(out_width, dtype, str(at.device))
     window = out_width + _HALF_WIDTH - left.clamp_(-_HALF_WIDTH - 1, out_width + _HALF_WIDTH)
     start = phase.mul_(table.shape[1]).add_(window).long()
-    return table.flatten().as_strided((table.numel() - out_width + 1, out_width), (1, 1))[start]
+    windows = table.flatten().as_strided((table.numel() - out_width + 1, out_width), (1, 1))
+    return windows.index_select(0, start.flatten()).unflatten(0, start.shape)
 
 
 @lru_cache(maxsize=8)

@@ -258,7 +258,9 @@ class RandTiltSeries(RandPhysics):
             return self.cut(img)
         size = self.voxel_size or image_voxel_size(img)
         if size is None:
-            raise ValueError("RandTiltSeries needs voxel_size, and the image carries none: pass voxel_size= in Å")
+            raise ValueError(
+                "RandTiltSeries needs the voxel size: pass voxel_size in Å, or a MetaTensor whose affine carries it"
+            )
         result = self.simulate(volume, _cubic(size))
         if not self.active.all():
             active = torch.as_tensor(self.active, device=volume.device)[:, None, None, None]

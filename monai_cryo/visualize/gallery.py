@@ -102,7 +102,7 @@ def simulate_cell(library: TemplateLibrary, row: Row, class_index: int, seed: in
 
 
 def draw_gallery(library: TemplateLibrary, seed: int = 0, rows: tuple[Row, ...] = ROWS) -> Any:
-    """Draw the gallery.
+    """Draw central slices.
 
     Parameters
     ----------
@@ -117,17 +117,50 @@ def draw_gallery(library: TemplateLibrary, seed: int = 0, rows: tuple[Row, ...] 
     -------
     matplotlib.figure.Figure
     """
+    middle = library.box // 2
+    half = library.box * library.voxel_size / 20
+    return _draw_grid(
+        library,
+        seed,
+        rows,
+        lambda volume, row: volume[middle] if row.plane == "xy" else volume[:, middle],
+        half,
+        f"{2 * half:.0f} nm across",
+    )
+
+
+def draw_spectra(library: TemplateLibrary, seed: int = 0, rows: tuple[Row, ...] = ROWS) -> Any:
+    """Draw the logarithm of the power in the central kx-kz plane of the same volumes; arguments as `draw_gallery`."""
+    edge = 5 / library.voxel_size  # Nyquist in 1/nm
+
+    def spectrum(volume: np.ndarray, row: Row) -> np.ndarray:
+        power = np.abs(np.fft.fftshift(np.fft.fftn(volume - volume.mean()))) ** 2
+        middle = library.box // 2
+        # three planes together are less grainy than one
+        plane = power[:, middle - 1 : middle + 2].mean(axis=1)
+        image: np.ndarray = np.log10(plane + 1e-6 * plane.max())
+        return image
+
+    return _draw_grid(library, seed, rows, spectrum, edge, f"kx (kz up), ±{edge:.2f} / nm")
+
+
+def _draw_grid(
+    library: TemplateLibrary,
+    seed: int,
+    rows: tuple[Row, ...],
+    picture: Callable[[np.ndarray, Row], np.ndarray],
+    half: float,
+    scale: str,
+) -> Any:
     from matplotlib.figure import Figure
 
     columns = len(library.classes)
     figure = Figure(figsize=(1.75 * columns + 1.4, 1.85 * len(rows) + 0.3), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
-    half = library.box * library.voxel_size / 20  # nm
     for r, row in enumerate(rows):
         for c, name in enumerate(library.classes):
             volume, drawn = simulate_cell(library, row, c, seed)
-            middle = library.box // 2
-            image = volume[middle] if row.plane == "xy" else volume[:, middle]
+            image = picture(volume, row)
             low, high = np.percentile(image, (0.5, 99.5))
             ax = axes[r, c]
             ax.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower", extent=(-half, half, -half, half))
@@ -138,5 +171,5 @@ def draw_gallery(library: TemplateLibrary, seed: int = 0, rows: tuple[Row, ...] 
                 ax.set_title(name, fontsize=10)
             if c == 0:
                 ax.set_ylabel(row.title, fontsize=8)
-    axes[0, 0].set_xlabel(f"{2 * half:.0f} nm across", fontsize=7, labelpad=2)
+    axes[0, 0].set_xlabel(scale, fontsize=7, labelpad=2)
     return figure

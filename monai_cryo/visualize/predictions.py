@@ -47,7 +47,12 @@ def draw_predictions(examples: Sequence[Example], title: str = "") -> Any:
         for ax, mask, name, colour in (
             (axes[row, column], None, example.true_class, "black"),
             (axes[row, column + 1], example.mask, "true mask", "black"),
-            (axes[row, column + 2], example.predicted_mask, f"says {example.predicted_class}", "green" if right else "red"),
+            (
+                axes[row, column + 2],
+                example.predicted_mask,
+                f"says {example.predicted_class}",
+                "green" if right else "red",
+            ),
         ):
             ax.imshow(example.image[z], cmap="gray", vmin=low, vmax=high, origin="lower")
             ax.set_title(name if mask is not None or ax is axes[row, column] else "no mask", fontsize=8, color=colour)

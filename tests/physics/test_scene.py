@@ -74,7 +74,7 @@ def test_no_room_and_out_of_reach_are_nan():
     candidates = positions_from_uniform(uniform(2, 1, 16, 3), 0.0, 6.0)
     full = torch.ones(2, 9, 9, 9, dtype=torch.bool)
     assert choose_positions(candidates, torch.tensor([[3], [3]]), full).isnan().all()
-    far = torch.tensor([[[[0.0, 0, 8.5], [0, 0, 6.5]]]])
+    far = torch.tensor([[[[0.0, 0, -7.5], [0, 0, 7.5], [0, 0, 6.5]]]])
     flat = torch.zeros(1, 40, 40, 9, dtype=torch.bool)
     assert choose_positions(far, torch.tensor([[3]]), flat).tolist() == [[[0, 0, 6.5]]]
 

@@ -145,7 +145,9 @@ class TestNeighbours:
         pipeline = Compose(
             [
                 RandPosed(["image", "mask"], mode=["bilinear", "nearest"], channel_wise=True),
-                scene.RandNeighboursd("image", mask_key="mask", channel_wise=True, **OPTIONS["RandNeighbours"]),
+                scene.RandNeighboursd(
+                    "image", mask_key="mask", channel_wise=True, gap_vox=2.0, **OPTIONS["RandNeighbours"]
+                ),
             ]
         )
         posed = pipeline.transforms[0].set_random_state(4)({"image": image, "mask": mask})
