@@ -181,8 +181,12 @@ def attach_checkpoints(
             raise FileNotFoundError(f"no checkpoint {resume} to resume from")
         if not (Path(output_dir) / "model.pt").is_file():  # another folder: its best model starts anew
             del run["best"]
+        max_epochs = trainer.state.max_epochs
         Checkpoint.load_objects(run, torch.load(resume, map_location="cpu", weights_only=True))
         run["best"] = best
+        done, trainer.state.max_epochs = trainer.state.epoch, max_epochs  # the configured length, not the old run's
+        if done >= max_epochs:
+            raise ValueError(f"{resume} has {done} epochs already: --max_epochs must be larger, got {max_epochs}")
     if rank == 0:
         evaluator.add_event_handler(Events.COMPLETED, best)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint(run, disk, filename_pattern="checkpoint.pt"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import load_decathlon_datalist
+from monai.data import MetaTensor, load_decathlon_datalist
 from monai.transforms import MapTransform
 
 CONTRASTS = {"protein dark": "dark", "protein bright": "bright"}
@@ -126,5 +126,6 @@ class FillMaskd(MapTransform):
         for key in self.keys:
             d["has_mask"] = key in d
             mask = d[key] if key in d else torch.zeros(d[self.image_key].shape)
-            d[key] = (torch.as_tensor(mask) > 0.5).to(torch.float32)
+            mask = mask.as_tensor() if isinstance(mask, MetaTensor) else torch.as_tensor(mask)
+            d[key] = (mask > 0.5).to(torch.float32)
         return d

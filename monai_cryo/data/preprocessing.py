@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import (
     Compose,
     EnsureChannelFirstd,
@@ -164,7 +165,7 @@ class DecodePredictiond(MapTransform):
         for key in self.key_iterator(d):
             probability, mask = TwoBranchTensorNet.decode(d[key][None])
             d["probability"], d["class"] = probability[0], int(probability[0].argmax())
-            d["mask"] = (mask[0] >= self.threshold).to(torch.float32)
+            d["mask"] = MetaTensor((mask[0] >= self.threshold).to(torch.float32))  # Invertd asks for the type
         return d
 
 

@@ -87,9 +87,18 @@ class PrepareImages(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Any]:
-        """Move images (B, 1, D, H, W) to the device and standardise them; there is no label."""
-        image = _plain(batchdata["image"]).to(device=device, non_blocking=non_blocking).float()
-        return self.standardize(image[:, 0])[:, None], None
+        """Move images (B, 1, D, H, W) to the device and standardise them; there is no label.
+
+        A MetaTensor keeps its history, so that a mask can be taken back to the image's own grid.
+        """
+        loaded = batchdata["image"]
+        image = _plain(loaded).to(device=device, non_blocking=non_blocking).float()
+        image = self.standardize(image[:, 0])[:, None]
+        if isinstance(loaded, MetaTensor):
+            image = MetaTensor(image)
+            image.copy_meta_from(loaded)
+            image.is_batch = loaded.is_batch
+        return image, None
 
 
 class PrepareLabelled(PrepareImages):

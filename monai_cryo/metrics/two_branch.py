@@ -71,29 +71,27 @@ class TwoBranchMetrics(Metric):
         If the threshold is not a probability.
     """
 
-    required_output_keys = None  # update() takes MONAI's output as it is
-
     def __init__(self, classes: Sequence[str], threshold: float = 0.5) -> None:
         if not 0 < threshold < 1:
             raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
         self.classes, self.threshold = list(classes), threshold
         self.summary: dict[str, Any] = {}
-        super().__init__()
+        super().__init__(output_transform=lambda output: (output["pred"], output["label"]))
 
     def reset(self) -> None:
         """Forget all samples."""
         self._rows: list[Tensor] = []
 
-    def update(self, output: Mapping[str, Any]) -> None:
+    def update(self, output: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]) -> None:
         """Add a batch.
 
         Parameters
         ----------
         output
-            Of MONAI's evaluator without decollating: ``pred`` and ``label`` as for :func:`selected_masks`; where the
-            label has ``has_mask`` (B,), the other samples' masks are not scored.
+            ``pred`` and ``label``, as for :func:`selected_masks` and as MONAI's evaluator has them without decollating;
+            where the label has ``has_mask`` (B,), the other samples' masks are not scored.
         """
-        pred, label = output["pred"], output["label"]
+        pred, label = output
         y_pred, y = selected_masks(pred, label, self.threshold)
         per_channel = MeanIoU(include_background=True, reduction="none", ignore_empty=True)(y_pred=y_pred, y=y)
         iou = torch.as_tensor(per_channel).nanmean(dim=1)

@@ -48,7 +48,7 @@ class TestProject:
 
     @pytest.mark.parametrize("tilt", [-75.0, -60.0, -33.3, 0.0, 12.0, 45.0, 60.0])
     def test_central_slice(self, tilt):
-        """The transform of a projection is the plane kz = kx tan(t) of the volume's: to 0.5 % of its largest value."""
+        """The transform of a projection is the plane kz = kx tan(t) of the volume's: to 0.2 % of its largest value."""
         d, h, w = OBJECT.shape
         got = torch.fft.fft2(torch.fft.ifftshift(ts.project(OBJECT, [tilt])[0]))
         k, ky = torch.fft.fftfreq(w, dtype=torch.float64), torch.fft.fftfreq(h, dtype=torch.float64)
@@ -59,7 +59,7 @@ class TestProject:
 
         waves = wave(d, k * math.sin(radians)), wave(h, ky), wave(w, k * math.cos(radians))
         plane = torch.einsum("kz,jy,kx,zyx->jk", *waves, OBJECT.to(torch.complex128))
-        assert float((got - plane).abs().max()) < 5e-3 * float(plane.abs().max())
+        assert float((got - plane).abs().max()) < 2e-3 * float(plane.abs().max())
         assert correlation(got.abs(), plane.abs()) > 0.9999
 
     @settings(max_examples=25, deadline=None)

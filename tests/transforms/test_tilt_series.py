@@ -218,7 +218,12 @@ class TestPhysics:
     @pytest.mark.parametrize("snr", [0.05, 1.0, 20.0])
     @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
     def test_signal_to_noise_ratio(self, monkeypatch, snr, fraction):
-        options = {"defocus_um": 3.0, "noise_before_fraction": fraction, "dose_per_tilt": 3.0}
+        options = {
+            "defocus_um": 3.0,
+            "amplitude_contrast": 0.8,
+            "noise_before_fraction": fraction,
+            "dose_per_tilt": 3.0,
+        }
         clean = self.series(monkeypatch, smooth(), **{**options, "snr": float("inf")})
         noise = self.series(monkeypatch, smooth(), **{**options, "snr": snr}) - clean
         signal = clean.var(dim=(-2, -1), correction=0).mean()
