@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai_cryo.data.curves import measure_noise_spectrum, read_mtf
 from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.data.labelled import FillMaskd, LabelledData, load_labelled
-from monai_cryo.data.library import MembraneTemplate, Template, TemplateLibrary
+from monai_cryo.data.library import BackgroundTemplate, MembraneTemplate, Template, TemplateLibrary
 from monai_cryo.data.mrc import MRCReader, MRCWriter, read_mrc, write_mrc
 from monai_cryo.data.preprocessing import (
     CheckVolumed,
@@ -21,6 +21,7 @@ from monai_cryo.data.templates import load_templates
 
 __all__ = [
     "Atoms",
+    "BackgroundTemplate",
     "CheckVolumed",
     "CounterSampler",
     "DecodePredictiond",

@@ -15,7 +15,7 @@ from monai_cryo.data.maps import check_fit
 from monai_cryo.physics.bilayer import bilayer
 from monai_cryo.physics.pose import bounding_radius
 
-__all__ = ["MembraneTemplate", "Template", "TemplateLibrary"]
+__all__ = ["AnyTemplate", "BackgroundTemplate", "MembraneTemplate", "Template", "TemplateLibrary"]
 
 Range = tuple[float, float]
 
@@ -111,6 +111,29 @@ class MembraneTemplate:
         return density / (density * mask).sum() * mask.sum(), mask
 
 
+@dataclass(frozen=True)
+class BackgroundTemplate:
+    """A box with nothing in it, so that a network can learn to say so; neighbours may be added to it.
+
+    Attributes
+    ----------
+    name
+        Structure, unique in a library.
+    class_name
+        Class it belongs to.
+    """
+
+    name: str
+    class_name: str
+
+    def draw(self, box: int, voxel_size: float, R: np.random.RandomState) -> tuple[Tensor, Tensor]:  # noqa: N803
+        """Return an empty density and an empty mask, each (box, box, box)."""
+        return torch.zeros((box,) * 3), torch.zeros((box,) * 3, dtype=torch.bool)
+
+
+AnyTemplate = Template | MembraneTemplate | BackgroundTemplate
+
+
 class TemplateLibrary:
     """Classes of templates at one voxel size, each drawn into one box.
 
@@ -129,9 +152,7 @@ class TemplateLibrary:
         If a class is empty, a structure's name or voxel size does not fit, or a structure exceeds the box.
     """
 
-    def __init__(
-        self, templates: Mapping[str, Sequence[Template | MembraneTemplate]], voxel_size: float, box: int
-    ) -> None:
+    def __init__(self, templates: Mapping[str, Sequence[AnyTemplate]], voxel_size: float, box: int) -> None:
         if not templates:
             raise ValueError("a template library needs at least one class, got none")
         self.templates = {name: tuple(members) for name, members in templates.items()}
@@ -179,20 +200,24 @@ class TemplateLibrary:
         -------
         dict
             ``image`` (1, D, H, W) float32, ``mask`` (1, D, H, W) bool, ``radius_vox`` (int) and ``structure`` (its
-            name). A structure is centred and not rotated, and lies within the radius. A membrane is in its random pose
-            already, because a rotated box would show cut corners: radius 0.
+            name). A structure is centred and not rotated, and lies within the radius. What is drawn anew is in its
+            random pose already, because a rotated box would show cut corners: radius 0.
         """
         members = self.templates[self.classes[class_index]]
         return self.place(members[R.randint(len(members))], R)
 
-    def place(self, member: Template | MembraneTemplate, R: np.random.RandomState) -> dict[str, Any]:  # noqa: N803
+    def place(self, member: AnyTemplate, R: np.random.RandomState) -> dict[str, Any]:  # noqa: N803
         """Put one of the library's structures into the box: what `draw` does once it has chosen."""
-        if isinstance(member, MembraneTemplate):
+        if not isinstance(member, Template):
             (density, mask), radius = member.draw(self.box, self.voxel_size, R), 0
         else:
             cached_density, cached_mask, radius = self._boxes[member.name]
             density, mask = cached_density.clone(), cached_mask.clone()
         return {"image": density[None], "mask": mask[None], "radius_vox": radius, "structure": member.name}
+
+    def densities(self) -> list[Tensor]:
+        """Tight densities (d, h, w) of all structures from files, as :class:`.RandNeighbours` takes them."""
+        return [m.density for members in self.templates.values() for m in members if isinstance(m, Template)]
 
     def split(self, hold_out: Sequence[str]) -> tuple[TemplateLibrary, TemplateLibrary]:
         """Split the structures for training and testing; both libraries keep all classes and their order.

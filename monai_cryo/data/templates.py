@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from monai_cryo.data.fetch import locate
-from monai_cryo.data.library import MembraneTemplate, Template, TemplateLibrary
+from monai_cryo.data.library import AnyTemplate, BackgroundTemplate, MembraneTemplate, Template, TemplateLibrary
 from monai_cryo.data.maps import cut, density_from_map, parse_rule, to_box
 from monai_cryo.data.mrc import SUFFIXES, write_mrc
 from monai_cryo.data.structures import read_structure
@@ -34,7 +34,10 @@ STRUCTURE = ("chains", "assembly")
 MAP = ("contrast", "source_voxel_size")
 SOURCE = ("source", "name", "threshold", "resolution_a", *STRUCTURE, *MAP)
 CLASS = ("sources", *SOURCE[2:])
-MEMBRANE = ("procedural", "thickness_a", "radius_a", "offset_a", "leaflet_sigma_a")
+PROCEDURAL = {
+    "membrane": ("procedural", "thickness_a", "radius_a", "offset_a", "leaflet_sigma_a"),
+    "background": ("procedural",),
+}
 STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 
 
@@ -79,7 +82,7 @@ def load_templates(
     `density_from_map` and `read_structure`; a structure without `resolution_a` is not blurred (Situs' pdb2vol at a
     resolution of one voxel, as in the paper). A class with
     ``procedural: membrane`` takes the ranges `thickness_a`, `radius_a`, `offset_a`, `leaflet_sigma_a`: a number is
-    fixed, a pair is a range.
+    fixed, a pair is a range. ``procedural: background`` is a class with nothing in it.
     """
     file = EMBEDDED if path is None else Path(path)
     content = read_library_file(file)
@@ -89,7 +92,7 @@ def load_templates(
     if _positive(box, "box") % 1:
         raise ValueError(f"box must be a whole number, got {box}")
     plan = [(name, item) for name, entry in content["classes"].items() for item in _sources(file, name, entry)]
-    templates: dict[str, list[Template | MembraneTemplate]] = {name: [] for name in content["classes"]}
+    templates: dict[str, list[AnyTemplate]] = {name: [] for name in content["classes"]}
     for name, item in tqdm(plan, desc="templates", disable=not progress):
         templates[name].append(_template(file, name, item, voxel_size, box))
     return TemplateLibrary(templates, voxel_size, int(box))
@@ -116,11 +119,13 @@ def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str]) -> 
     folder.mkdir(parents=True, exist_ok=True)
     classes: dict[str, Any] = {}
     for class_name, members in library.templates.items():
-        if any(isinstance(member, MembraneTemplate) for member in members):
+        drawn = [member for member in members if not isinstance(member, Template)]
+        if drawn:
             if len(members) > 1:
-                raise ValueError(f"class {class_name!r} mixes a procedural membrane with others; a file cannot say so")
-            ranges = {key: list(getattr(members[0], key)) for key in MEMBRANE[1:]}
-            classes[class_name] = {"procedural": "membrane"} | ranges
+                raise ValueError(f"class {class_name!r} mixes a procedural template with others; a file cannot say so")
+            kind = "membrane" if isinstance(drawn[0], MembraneTemplate) else "background"
+            ranges = {key: list(getattr(drawn[0], key)) for key in PROCEDURAL[kind][1:]}
+            classes[class_name] = {"procedural": kind} | ranges
             continue
         for member in members:
             assert isinstance(member, Template)
@@ -183,9 +188,10 @@ def _sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]]:
     """One mapping of options per source of a class."""
     where = f"{file}: class {class_name!r}"
     if isinstance(entry, Mapping) and "procedural" in entry:
-        _known(entry, MEMBRANE, where)
-        if entry["procedural"] != "membrane":
-            raise ValueError(f"{where}: procedural must be 'membrane', got {entry['procedural']!r}")
+        kind = entry["procedural"]
+        if kind not in PROCEDURAL:
+            raise ValueError(f"{where}: procedural must be one of {', '.join(PROCEDURAL)}, got {kind!r}")
+        _known(entry, PROCEDURAL[kind], where)
         return [dict(entry)]
     shared: dict[str, Any] = {}
     if isinstance(entry, Mapping):
@@ -205,11 +211,12 @@ def _sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]]:
     return out
 
 
-def _template(
-    file: Path, class_name: str, item: dict[str, Any], voxel_size: float, box: int
-) -> Template | MembraneTemplate:
+def _template(file: Path, class_name: str, item: dict[str, Any], voxel_size: float, box: int) -> AnyTemplate:
+    if item.get("procedural") == "background":
+        return BackgroundTemplate(class_name, class_name)
     if "procedural" in item:
-        ranges = {key: _range(item[key], f"{file}: class {class_name!r}: {key}") for key in MEMBRANE[1:] if key in item}
+        keys = [key for key in PROCEDURAL["membrane"][1:] if key in item]
+        ranges = {key: _range(item[key], f"{file}: class {class_name!r}: {key}") for key in keys}
         return MembraneTemplate(class_name, class_name, **ranges)
     options = {key: value for key, value in item.items() if key not in ("source", "name")}
     path, name = _locate(file, class_name, item)

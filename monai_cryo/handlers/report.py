@@ -41,7 +41,7 @@ class Report:
         part = path.with_suffix(".part")
         part.write_text(json.dumps(metrics, indent=1) + "\n")
         os.replace(part, path)
-        print("\n" + metrics_table(metrics), flush=True)
+        print(f"\n{self.title} {engine.state.epoch}\n{metrics_table(metrics)}", flush=True)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:

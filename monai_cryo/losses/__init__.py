@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .two_branch import TwoBranchLoss
+from monai_cryo.losses.two_branch import TwoBranchLoss
 
 __all__ = ["TwoBranchLoss"]

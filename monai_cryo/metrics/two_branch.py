@@ -1,152 +1,154 @@
-"""All figures of an evaluation of the two-branch network, from one row a sample."""
+"""Scores of the two-branch network over a whole evaluation, as one Ignite metric."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from ignite.engine import Engine
+from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
-from monai.metrics import MeanIoU
-from monai.utils import evenly_divisible_all_gather
+from monai.handlers import from_engine
+from monai.metrics.meaniou import compute_iou
+from monai.utils import convert_to_tensor, evenly_divisible_all_gather
 from torch import Tensor
 
-__all__ = ["TwoBranchMetrics", "selected_masks"]
+from monai_cryo.metrics.masks import selected_masks
 
-#: metrics that are one number, and so go to TensorBoard and can choose the best model
-SCALARS = ("accuracy", "balanced_accuracy", "pixel_accuracy", "mean_iou", "class_mean_iou")
-
-
-def selected_masks(
-    pred: Mapping[str, Tensor], label: Mapping[str, Tensor], threshold: float = 0.5
-) -> tuple[Tensor, Tensor]:
-    """Masks that MONAI's MeanIoU scores fairly: the predicted one and the true one, each in its class's channel alone.
-
-    With ``ignore_empty=True`` a sample's IoU is then that of its two masks, and 0 where the class is wrong; with
-    ``ignore_empty=False`` every class that is neither would count as 1.
-
-    Parameters
-    ----------
-    pred
-        ``logits`` (B, K) and ``masks`` (B, K, D, H, W), mask logits.
-    label
-        ``class`` (B,) and ``mask`` (B, 1, D, H, W).
-    threshold
-        Of the predicted mask's probability.
-
-    Returns
-    -------
-    tuple of Tensor
-        Predicted and true masks (B, K, D, H, W), bool.
-    """
-    logits, masks = pred["logits"], pred["masks"]
-    rows = torch.arange(len(logits), device=logits.device)
-    predicted, true = logits.argmax(dim=1), label["class"].to(logits.device)
-    y_pred = torch.zeros(masks.shape, dtype=torch.bool, device=masks.device)
-    y = torch.zeros_like(y_pred)
-    y_pred[rows, predicted] = masks[rows, predicted].sigmoid() >= threshold
-    y[rows, true] = label["mask"].to(masks.device)[:, 0] > 0.5
-    return y_pred, y
+__all__ = ["TwoBranchMetrics"]
 
 
 class TwoBranchMetrics(Metric):
-    """Accuracy, recall, IoU and the confusion matrix, over samples and over classes.
+    """Classification and segmentation scores.
 
-    The metric's own value is the mean IoU over samples; the other scalars are put beside it in
-    ``engine.state.metrics`` under their own names, and :attr:`summary` holds everything. Safe under
-    ``torch.distributed``.
+    ``engine.state.metrics`` receives ``accuracy``, ``balanced_accuracy``, ``pixel_accuracy``, ``mean_iou``,
+    ``class_mean_iou`` and, for each class, ``recall_<class>`` and ``iou_<class>``: floats, nan where nothing was
+    scored. Attached under one of these names, as in ``key_val_metric={"mean_iou": TwoBranchMetrics(classes)}``, that
+    score is the engine's key metric. All ranks of a distributed evaluation get the scores of all samples.
+
+    - IoU: of the predicted class's mask and the true mask; a wrong class scores 0 (`selected_masks`).
+    - `mean_iou`: over samples. Class IoU: over the samples of the true class. `class_mean_iou`: over classes.
+    - Pixel accuracy: share of voxels on which the predicted class's mask and the true mask agree, whichever classes
+      they belong to; over samples.
+    - `balanced_accuracy`: mean recall over classes.
+
+    A sample without a mask, or with an empty one, counts for the classification alone. Classes without samples are
+    left out of means over classes.
 
     Parameters
     ----------
     classes
-        Class names.
+        Names, in the order of the network's channels.
     threshold
-        Of the predicted mask's probability.
+        A voxel belongs to the particle if its probability is at least this.
+    output_transform
+        From ``engine.state.output`` to prediction and label: by default its entries ``"pred"`` and ``"label"``, as a
+        batch or decollated. The prediction holds ``"logits"`` and ``"masks"``, the label ``"class"`` and, optionally,
+        ``"mask"``.
 
-    Raises
-    ------
-    ValueError
-        If the threshold is not a probability.
+    Attributes
+    ----------
+    summary
+        Set by `compute`, ready for JSON: ``n``, the five scores above, ``iou`` and ``recall`` (dictionaries by class),
+        ``confusion_matrix`` (rows true, columns predicted), ``classes`` and ``threshold``. None where nothing was
+        scored.
     """
 
-    def __init__(self, classes: Sequence[str], threshold: float = 0.5) -> None:
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
-        self.classes, self.threshold = list(classes), threshold
+    def __init__(
+        self,
+        classes: Sequence[str],
+        threshold: float = 0.5,
+        output_transform: Callable[[Any], Any] = from_engine(["pred", "label"]),  # noqa: B008
+    ) -> None:
+        self.classes = list(classes)
+        self.threshold = threshold
         self.summary: dict[str, Any] = {}
-        super().__init__(output_transform=lambda output: (output["pred"], output["label"]))
+        super().__init__(output_transform, skip_unrolling=True)
 
     def reset(self) -> None:
         """Forget all samples."""
         self._rows: list[Tensor] = []
 
-    def update(self, output: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]) -> None:
-        """Add a batch.
-
-        Parameters
-        ----------
-        output
-            ``pred`` and ``label``, as for :func:`selected_masks` and as MONAI's evaluator has them without decollating;
-            where the label has ``has_mask`` (B,), the other samples' masks are not scored.
-        """
-        pred, label = output
-        y_pred, y = selected_masks(pred, label, self.threshold)
-        per_channel = MeanIoU(include_background=True, reduction="none", ignore_empty=True)(y_pred=y_pred, y=y)
-        iou = torch.as_tensor(per_channel).nanmean(dim=1)
-        pixels = (y_pred.any(dim=1) == y.any(dim=1)).flatten(1).double().mean(dim=1)
-        has_mask = label.get("has_mask", torch.ones(len(iou), dtype=torch.bool)).to(iou.device)
-        nothing = torch.full_like(pixels, math.nan)
-        true, predicted = label["class"].to(iou.device), pred["logits"].argmax(dim=1)
-        columns = (true, predicted, torch.where(has_mask, iou, nothing), torch.where(has_mask, pixels, nothing))
-        self._rows.append(torch.stack([c.double() for c in columns], dim=1).cpu())
-
-    def compute(self) -> float:
-        """Compute everything; return the mean IoU over samples, NaN where no sample has a mask.
+    def update(self, output: tuple[Any, Any]) -> None:
+        """Add the samples of a batch, given as (prediction, label) or as two lists of these per sample.
 
         Raises
         ------
         ValueError
-            If there was no sample.
+            If the network has another number of classes or a label is none of them.
         """
-        if not self._rows:
-            raise ValueError("no sample was evaluated")
-        rows = evenly_divisible_all_gather(torch.cat(self._rows), concat=True)
-        true, predicted, iou, pixels = rows.unbind(dim=1)
+        logits, masks, true_class, true_mask = _collate(*output)
+        num_classes = len(self.classes)
+        if logits.shape[1] != num_classes:
+            raise ValueError(f"logits must have {num_classes} classes {self.classes}, got {logits.shape[1]}")
+        for index in true_class.tolist():
+            if not 0 <= index < num_classes:
+                raise ValueError(f"class must lie in 0..{num_classes - 1}, got {index}")
+        y_pred, y = selected_masks(logits, masks, true_class, true_mask, self.threshold)
+        iou = compute_iou(y_pred, y, ignore_empty=True)[torch.arange(len(y), device=y.device), true_class]
+        agreement = (y_pred.any(1) == y.any(1)).float().mean((1, 2, 3))
+        agreement = agreement.where(~iou.isnan(), torch.nan)
+        self._rows.append(torch.stack([true_class, logits.argmax(1), iou, agreement], 1).cpu().double())
+
+    def compute(self) -> dict[str, float]:
+        """Score the samples of all ranks and set `summary`.
+
+        Raises
+        ------
+        NotComputableError
+            If no sample was seen.
+        """
+        rows = evenly_divisible_all_gather(torch.cat([torch.empty(0, 4, dtype=torch.float64), *self._rows]))
+        if len(rows) == 0:
+            raise NotComputableError("TwoBranchMetrics needs at least one sample, got none")
         k = len(self.classes)
-        confusion = torch.zeros(k, k, dtype=torch.long)
-        confusion.index_put_((true.long(), predicted.long()), torch.ones(len(rows), dtype=torch.long), accumulate=True)
-        recall = [_mean((predicted == c)[true == c].double()) for c in range(k)]
-        class_iou = [_mean(iou[true == c]) for c in range(k)]
+        true, predicted = rows[:, 0].long(), rows[:, 1].long()
+        confusion = torch.bincount(true * k + predicted, minlength=k * k).view(k, k)
+        recall = confusion.diagonal() / confusion.sum(1)
+        iou = torch.stack([rows[true == c, 2].nanmean() for c in range(k)])
+        scores = {
+            "accuracy": (true == predicted).double().mean(),
+            "balanced_accuracy": recall.nanmean(),
+            "pixel_accuracy": rows[:, 3].nanmean(),
+            "mean_iou": rows[:, 2].nanmean(),
+            "class_mean_iou": iou.nanmean(),
+        }
         self.summary = {
             "n": len(rows),
-            "accuracy": _mean((true == predicted).double()),
-            "balanced_accuracy": _mean_of_known(recall),
-            "pixel_accuracy": _mean(pixels),
-            "mean_iou": _mean(iou),
-            "class_mean_iou": _mean_of_known(class_iou),
-            "iou": dict(zip(self.classes, class_iou, strict=True)),
-            "recall": dict(zip(self.classes, recall, strict=True)),
+            **{name: _or_none(score) for name, score in scores.items()},
+            "iou": {name: _or_none(value) for name, value in zip(self.classes, iou, strict=True)},
+            "recall": {name: _or_none(value) for name, value in zip(self.classes, recall, strict=True)},
             "confusion_matrix": confusion.tolist(),
             "classes": self.classes,
             "threshold": self.threshold,
         }
-        mean_iou = self.summary["mean_iou"]
-        return math.nan if mean_iou is None else mean_iou
+        return {
+            **{name: float(score) for name, score in scores.items()},
+            **{f"recall_{name}": float(value) for name, value in zip(self.classes, recall, strict=True)},
+            **{f"iou_{name}": float(value) for name, value in zip(self.classes, iou, strict=True)},
+        }
 
     def completed(self, engine: Engine, name: str) -> None:
-        """Put the scalars into ``engine.state.metrics``."""
-        super().completed(engine, name)
-        engine.state.metrics.update({key: self.summary[key] for key in SCALARS if self.summary[key] is not None})
+        """Put every score into ``engine.state.metrics`` under its own name; `name` is one of them or unused."""
+        engine.state.metrics.update(self.compute())
 
 
-def _mean(values: Tensor) -> float | None:
-    """Mean of what is not NaN; None of nothing."""
-    known = values[~values.isnan()]
-    return float(known.mean()) if len(known) else None
+def _collate(pred: Any, label: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return logits, masks, true class and true mask of a batch; samples without a mask get an empty one."""
+    if not isinstance(pred, Mapping):
+        pred = {key: torch.stack([p[key] for p in pred]) for key in ("logits", "masks")}
+        empty = torch.zeros_like(pred["masks"][0, :1])
+        true_masks = [empty if sample.get("mask") is None else sample["mask"].to(empty) for sample in label]
+        label = {"class": torch.tensor([int(sample["class"]) for sample in label]), "mask": torch.stack(true_masks)}
+    logits, masks = (convert_to_tensor(pred[key], track_meta=False) for key in ("logits", "masks"))
+    true_class = convert_to_tensor(label["class"], track_meta=False, device=logits.device).long()
+    if label.get("mask") is None:
+        return logits, masks, true_class, torch.zeros_like(masks[:, :1])
+    return logits, masks, true_class, convert_to_tensor(label["mask"], track_meta=False, device=logits.device)
 
 
-def _mean_of_known(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None
+def _or_none(value: Tensor) -> float | None:
+    number = float(value)
+    return None if math.isnan(number) else number

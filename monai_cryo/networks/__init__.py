@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .two_branch import TwoBranchNet, TwoBranchTensorNet
+from monai_cryo.networks.two_branch import TwoBranchNet, TwoBranchTensorNet
 
 __all__ = ["TwoBranchNet", "TwoBranchTensorNet"]

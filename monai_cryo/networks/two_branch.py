@@ -22,18 +22,16 @@ _SMALLEST_BFLOAT16_MAP = 4
 class _Mixed(nn.Module):
     """Run `layer` under bfloat16 autocast if asked, except on maps too small for it; scripted: as it is."""
 
-    def __init__(self, layer: nn.Module, bfloat16: bool) -> None:
+    def __init__(self, layer: nn.Module, mixed: bool) -> None:
         super().__init__()
         self.layer = layer
-        self.bfloat16 = bfloat16
+        self.mixed = mixed
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.jit.is_scripting():
-            y = self.layer(x)
-        elif not self.bfloat16:
+        if torch.jit.is_scripting() or not self.mixed:
             y = self.layer(x)
         else:
-            large = min(x.shape[2:]) >= _SMALLEST_BFLOAT16_MAP
+            large = bool(min(x.shape[2:]) >= _SMALLEST_BFLOAT16_MAP)  # tracing makes it a tensor
             with torch.autocast(x.device.type, torch.bfloat16, enabled=large):
                 y = self.layer(x if large else x.float())
         return y
@@ -42,16 +40,14 @@ class _Mixed(nn.Module):
 class _DecoderStack(nn.Module):
     """Deconvolution to the size of the skip connection, concatenation with it, and a stack of convolution."""
 
-    def __init__(self, deconvolution: nn.Module, stack: nn.Module, bfloat16: bool) -> None:
+    def __init__(self, deconvolution: nn.Module, stack: nn.Module, mixed: bool) -> None:
         super().__init__()
         self.deconvolution = deconvolution
-        self.stack = _Mixed(stack, bfloat16)
-        self.bfloat16 = bfloat16
+        self.stack = _Mixed(stack, mixed)
+        self.mixed = mixed
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        if torch.jit.is_scripting():
-            x = self._grow(x, skip)
-        elif not self.bfloat16:
+        if torch.jit.is_scripting() or not self.mixed:
             x = self._grow(x, skip)
         else:
             # float32 comes from the deepest stack, the only one below an odd size: with AMX, torch 2.13 leaves parts
@@ -131,14 +127,14 @@ class TwoBranchNet(nn.Module):
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.precision = precision
-        bfloat16 = precision == "bfloat16"
+        mixed = precision == "bfloat16"
 
         def stack(channels_in: int, channels_out: int) -> Convolution:
             act = ("relu", {"inplace": True})
             return Convolution(3, channels_in, channels_out, act=act, norm=norm, adn_ordering="NA")
 
         channels = [in_channels, *features]
-        self.encoder = nn.ModuleList([_Mixed(stack(a, b), bfloat16) for a, b in pairwise(channels[:5])])
+        self.encoder = nn.ModuleList([_Mixed(stack(a, b), mixed) for a, b in pairwise(channels[:5])])
         self.deepest = stack(features[3], features[4])
         self.classifier = nn.Sequential(
             nn.Linear(features[4], fc[0]),
@@ -151,14 +147,14 @@ class TwoBranchNet(nn.Module):
         )
         self.decoder = nn.ModuleList(
             [
-                _DecoderStack(Conv["convtrans", 3](deep, shallow, 2, 2), stack(2 * shallow, shallow), bfloat16)
+                _DecoderStack(Conv["convtrans", 3](deep, shallow, 2, 2), stack(2 * shallow, shallow), mixed)
                 for deep, shallow in pairwise(reversed(features))
             ]
         )
-        self.segmenter = _Mixed(Conv["conv", 3](features[0], num_classes, 1), bfloat16)
+        self.segmenter = _Mixed(Conv["conv", 3](features[0], num_classes, 1), mixed)
         self._initialise()
-        if bfloat16:
-            self.to(memory_format=torch.channels_last_3d)
+        if mixed:
+            self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def _initialise(self) -> None:
         """He's initialisation for the layers in front of a ReLU; outputs and deconvolutions keep torch's."""
@@ -166,7 +162,8 @@ class TwoBranchNet(nn.Module):
             for layer in parent.modules():
                 if isinstance(layer, nn.Conv3d | nn.Linear):
                     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                    nn.init.zeros_(layer.bias)
+                    if layer.bias is not None:
+                        nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the logits of the classes and of their masks.
@@ -191,9 +188,14 @@ class TwoBranchNet(nn.Module):
         return {"logits": logits, "masks": masks}
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if x.ndim != 5 or x.shape[1] != self.in_channels or min(x.shape[2:]) < 8 or sum([n % 8 for n in x.shape[2:]]):
+        if (
+            x.ndim != 5
+            or x.shape[1] != self.in_channels
+            or min(x.shape[2:]) < 8
+            or max([n % 8 for n in x.shape[2:]]) > 0
+        ):
             raise ValueError(
-                f"input must have shape (B, {self.in_channels}, D, H, W) with D, H, W multiples of 8, got {x.shape}"
+                f"input must have shape (B, {self.in_channels}, D, H, W) with D, H, W multiples of 8, got {list(x.shape)}"
             )
         if not torch.jit.is_scripting():
             if isinstance(x, MetaTensor):
@@ -223,7 +225,7 @@ class TwoBranchTensorNet(TwoBranchNet):
     - every other channel k holds the constant p_k - 1, in [-1, -0.5].
 
     Read back: the class is the argmax over the channels at any voxel, ``output[:, :, 0, 0, 0].argmax(1)``; the masks,
-    empty but for the predicted class, are ``output > threshold`` for any threshold in [0, 1); the probabilities of the
+    empty but for the predicted class, are ``output >= threshold`` for any threshold in (0, 1]; the probabilities of the
     other classes are ``1 + output`` and that of the predicted one is what they leave of 1. `decode` does all this.
 
     The parameters and state dict are those of `TwoBranchNet`.

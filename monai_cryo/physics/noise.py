@@ -146,18 +146,11 @@ def region_power(volume: Tensor, mask: Tensor | None = None) -> Tensor:
     Returns
     -------
     Tensor
-        Shape (...).
-
-    Raises
-    ------
-    ValueError
-        If a mask is empty.
+        Shape (...); 0 where a mask is empty.
     """
     if mask is None:
         return volume.var(dim=(-3, -2, -1), correction=0)
     inside = (mask > 0).to(volume.dtype)
     count = inside.sum(dim=(-3, -2, -1))
-    if bool((count == 0).any()):
-        raise ValueError("SNR over region 'mask' needs a mask with at least one voxel, got an empty one")
     deviation = volume - volume.mean(dim=(-3, -2, -1), keepdim=True)
-    return (deviation.square() * inside).sum(dim=(-3, -2, -1)) / count
+    return (deviation.square() * inside).sum(dim=(-3, -2, -1)) / count.clamp(min=1)

@@ -33,6 +33,21 @@ from monai_cryo.transforms.noise import (
     RandSNRDict,
 )
 from monai_cryo.transforms.pose import RandPose, RandPoseD, RandPosed, RandPoseDict
+from monai_cryo.transforms.scene import (
+    RandGoldBead,
+    RandGoldBeadD,
+    RandGoldBeadd,
+    RandGoldBeadDict,
+    RandIceGradient,
+    RandIceGradientD,
+    RandIceGradientd,
+    RandIceGradientDict,
+    RandNeighbours,
+    RandNeighboursD,
+    RandNeighboursd,
+    RandNeighboursDict,
+)
+from monai_cryo.transforms.tilt_series import RandTiltSeries, RandTiltSeriesD, RandTiltSeriesd, RandTiltSeriesDict
 from monai_cryo.transforms.wedge import (
     MissingWedge,
     MissingWedgeD,

@@ -43,7 +43,8 @@ class RandSNR(RandPhysics, FourierNoise):
     region
         Voxels over which the signal's power, its mean squared deviation from the box's mean, is taken: the whole
         ``"box"`` (its variance, the paper's reading) or those of the ``"mask"``. For one particle in a box the two
-        differ 20 to 70 times. A signal without any power counts as 1.
+        differ 20 to 70 times. A signal without any power, or with an empty mask,
+        counts as 1.
     stage
         ``"before"``, ``"after"``, ``"split"``, or several of them.
     power_law

@@ -12,7 +12,17 @@ from monai.transforms import Randomizable, Transform
 
 from monai_cryo.data.library import TemplateLibrary
 from monai_cryo.data.seeding import item_state
-from monai_cryo.transforms import MTF, FourierCompose, RandCTF, RandMissingWedge, RandMTF, RandPose, RandSNR
+from monai_cryo.transforms import (
+    MTF,
+    FourierCompose,
+    RandCTF,
+    RandMissingWedge,
+    RandMTF,
+    RandNeighbours,
+    RandPose,
+    RandSNR,
+    RandTiltSeries,
+)
 
 #: what a row leaves fixed: the paper's parameters "without domain randomisation", at an SNR the eye can use
 FIXED: dict[str, Any] = {"snr": 1.0, "missing_angle_deg": 30.0, "defocus_um": 6.0, "cs_mm": 2.7, "mode": "raw"}
@@ -49,6 +59,18 @@ ROWS = (
     Row("MTF", {"mtf_scale": (0.0, 2.0)}, lambda d: f"scale {d['scale']:.1f}"),
     Row("phase flipped", {"mode": "flip", "defocus_um": (0.0, 12.0)}, lambda d: f"{d['defocus_um']:.1f} µm"),
     Row(
+        "detector noise",
+        {"snr": (0.03, 10.0), "stage": "after", "power_law": (0.0, 2.0)},
+        lambda d: f"SNR {d['snr']:.2g}",
+    ),
+    Row("neighbours", {"neighbours": (1, 3)}, lambda d: f"{d['count']} asked"),
+    Row(
+        "tilt series (x-z)",
+        {"tilt_series": (0.03, 1.0)},
+        lambda d: f"SNR {d['snr']:.2g}, {d['defocus_um'].mean():.1f} µm",
+        "xz",
+    ),
+    Row(
         "all of the paper's",
         {"snr": (0.03, 10.0), "missing_angle_deg": (0.0, 50.0), "defocus_um": (0.0, 12.0), "cs_mm": (1.5, 3.0)},
         lambda d: f"{d['snr']:.2g}, ±{d['max_tilt_deg']:.0f}°, {d['defocus_um']:.1f} µm",
@@ -56,23 +78,19 @@ ROWS = (
 )
 
 
-def imaging(voxel_size: float, options: dict[str, Any]) -> list[Transform]:
-    """Acquisition of one row, as transforms in order; none for a clean row."""
+def imaging(library: TemplateLibrary, options: dict[str, Any]) -> list[Transform]:
+    """Transforms of one row, in order; none for a clean row."""
     chosen = {**FIXED, **options}
     if chosen.get("clean"):
         return []
+    if "tilt_series" in chosen:
+        return [RandTiltSeries(chosen["tilt_series"], defocus_um=(1.0, 6.0), voxel_size=library.voxel_size)]
+    scene = [RandNeighbours(library.densities(), chosen["neighbours"])] if "neighbours" in chosen else []
     mtf = RandMTF(chosen["mtf_scale"]) if "mtf_scale" in chosen else MTF()
-    return [
-        FourierCompose(
-            [
-                RandSNR(chosen["snr"]),
-                RandMissingWedge(chosen["missing_angle_deg"]),
-                RandCTF(chosen["defocus_um"], cs_mm=chosen["cs_mm"], mode=chosen["mode"]),
-                mtf,
-            ],
-            voxel_size=voxel_size,
-        )
-    ]
+    noise = RandSNR(chosen["snr"], stage=chosen.get("stage", "before"), power_law=chosen.get("power_law", 0.0))
+    wedge = RandMissingWedge(chosen["missing_angle_deg"])
+    ctf = RandCTF(chosen["defocus_um"], cs_mm=chosen["cs_mm"], mode=chosen["mode"])
+    return [*scene, FourierCompose([noise, wedge, ctf, mtf], voxel_size=library.voxel_size)]
 
 
 def simulate_cell(library: TemplateLibrary, row: Row, class_index: int, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -92,7 +110,7 @@ def simulate_cell(library: TemplateLibrary, row: Row, class_index: int, seed: in
         volume = pose(volume)
     drawn: dict[str, Any] = {}
     state = item_state(seed, class_index, ROWS.index(row) if row in ROWS else 0)
-    for transform in imaging(library.voxel_size, row.options):
+    for transform in imaging(library, row.options):
         if isinstance(transform, Randomizable):
             transform.set_random_state(state=state)
         volume = transform(volume)

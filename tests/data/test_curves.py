@@ -34,7 +34,7 @@ def test_mtf_files(tmp_path, name, text):
 @pytest.mark.parametrize("text", ["", "0 1\n", "a b\nc d\n", "1 1\n0 1\n", "0 1 2\n1 1 1\n"])
 def test_no_curve(tmp_path, text):
     (tmp_path / "x.txt").write_text(text)
-    with pytest.raises(ValueError, match="x.txt must hold two columns"):
+    with pytest.raises(ValueError, match=r"x\.txt must hold two columns"):
         read_mtf(tmp_path / "x.txt")
     (tmp_path / "x.star").write_text("data_\n_rlnOther 1\n")
     with pytest.raises(ValueError, match=r"x\.star must hold"):

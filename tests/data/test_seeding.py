@@ -74,7 +74,7 @@ def test_sampler_epochs_and_ranks_are_disjoint():
     sampler.set_epoch(1)
     assert first + list(sampler) == list(range(12))
     ranks = [list(CounterSampler(6, r, 3)) for r in range(3)]
-    assert sorted(sum(ranks, [])) == list(range(6))
+    assert sorted(i for rank in ranks for i in rank) == list(range(6))
     with pytest.raises(ValueError, match="positive multiple of the 4 ranks, got 6"):
         CounterSampler(6, 0, 4)
 

@@ -314,7 +314,7 @@ BAD = {
     "classes: {a: {sources: []}}": "class 'a': expected a source",
     "classes: {a: {sources: ball3.mrc, treshold: otsu}}": "unknown option 'treshold'; known: sources, threshold",
     "classes: {a: {procedural: membrane, thickness: 3}}": "unknown option 'thickness'; known: procedural",
-    "classes: {a: {procedural: actin}}": "procedural must be 'membrane', got 'actin'",
+    "classes: {a: {procedural: actin}}": "procedural must be one of membrane, background, got 'actin'",
     "classes: {a: ball3.mrc}\nvoxelsize: 3": "unknown option 'voxelsize'; known: voxel_size, box, classes",
     "classes: {a: ball3.mrc}\nvoxel_size: -3": "voxel_size must be > 0, got -3",
     "classes: {a: ball3.mrc}\nbox: big": "box must be > 0, got 'big'",

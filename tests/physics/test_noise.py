@@ -58,8 +58,7 @@ def test_region_power():
         deviation = volume - volume.mean(dim=(1, 2, 3), keepdim=True)
         want = [deviation[i][mask[i] > 0 if region is not None else ...].square().mean() for i in range(2)]
         torch.testing.assert_close(got, torch.stack(want))
-    with pytest.raises(ValueError, match="empty"):
-        region_power(volume, torch.zeros_like(volume))
+    assert not region_power(volume, torch.zeros_like(volume)).any()
 
 
 def test_refusals():

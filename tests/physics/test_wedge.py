@@ -121,7 +121,6 @@ def test_dual_axis_is_the_union():
 def test_soft_edge():
     sharp = missing_wedge((40, 40, 40), -60, 60)
     soft = missing_wedge((40, 40, 40), -60, 60, soft_edge_deg=10)
-    assert 0 < float(soft.min()) + 1e-9
     assert bool(((soft > 0) & (soft < 1)).any())
     torch.testing.assert_close(soft.round(), sharp, atol=0.51, rtol=0)
     assert float((soft.round() != sharp).float().mean()) < 0.01
