@@ -24,10 +24,19 @@ class Report:
         Folder of ``metrics.json``.
     skipped
         Unknown class -> number of items left out.
+    title
+        Line above the table; ``{epoch}`` in it is filled in.
     """
 
-    def __init__(self, metrics: TwoBranchMetrics, output_dir: str, skipped: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        metrics: TwoBranchMetrics,
+        output_dir: str,
+        skipped: Mapping[str, int] | None = None,
+        title: str = "",
+    ) -> None:
         self.metrics, self.output_dir, self.skipped = metrics, Path(output_dir), dict(skipped or {})
+        self.title = title
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator, after the metrics."""
@@ -41,7 +50,7 @@ class Report:
         part = path.with_suffix(".part")
         part.write_text(json.dumps(metrics, indent=1) + "\n")
         os.replace(part, path)
-        print(f"\n{self.title} {engine.state.epoch}\n{metrics_table(metrics)}", flush=True)
+        print(f"\n{self.title.format(epoch=engine.state.epoch)}\n{metrics_table(metrics)}", flush=True)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
