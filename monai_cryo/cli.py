@@ -188,6 +188,7 @@ def _add_gallery(verbs: Verbs) -> None:
     gallery.set_defaults(run=_draw_gallery)
     gallery.add_argument("--output", type=Path, default=Path("gallery.png"), metavar="PNG", help="%(default)s")
     gallery.add_argument("--spectra", type=Path, metavar="PNG", help="log power spectra of the same volumes, x-z")
+    gallery.add_argument("--physics", type=Path, metavar="DIR", help="one picture a formula of docs/physics.md")
     gallery.add_argument("--templates", type=Path, metavar="FILE", help="YAML of classes; default: the embedded ones")
     gallery.add_argument("--seed", type=int, default=0, help="%(default)s")
 
@@ -202,6 +203,10 @@ def _draw_gallery(options: argparse.Namespace) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             draw(library, seed=options.seed).savefig(path, dpi=110)
             print(path)
+    if options.physics is not None:
+        from monai_cryo.visualize.physics import draw_all
+
+        print(*draw_all(library, options.physics), sep="\n")
 
 
 def _add_bundle(verbs: Verbs) -> None:

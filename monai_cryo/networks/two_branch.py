@@ -164,6 +164,8 @@ class TwoBranchNet(nn.Module):
                     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                     if layer.bias is not None:
                         nn.init.zeros_(layer.bias)
+        # particles fill a few percent of a box: masks begin at that probability instead of learning it first
+        nn.init.constant_(self.segmenter.layer.bias, -3.0)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the logits of the classes and of their masks.

@@ -1,0 +1,215 @@
+"""The pictures of docs/physics.md: each formula drawn from the code that computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import monai_cryo.transforms as T  # noqa: N812
+from monai_cryo import physics
+from monai_cryo.data.library import TemplateLibrary
+from monai_cryo.physics.bilayer import bilayer
+from monai_cryo.physics.tilt_series import project, tilt_angles, weighted_back_projection
+
+VOXEL, BOX = 13.68, 40
+EDGE = 10 * physics.nyquist(VOXEL)  # Nyquist in 1/nm
+
+
+def draw_all(library: TemplateLibrary, folder: Path) -> list[Path]:
+    """Draw every picture into ``folder``; return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, draw in PICTURES.items():
+        paths.append(folder / f"physics_{name}.png")
+        draw(library).savefig(paths[-1], dpi=100)
+    return paths
+
+
+def _figure(columns: int, width: float = 3.0, height: float = 2.6) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _show(ax: Any, image: Tensor | np.ndarray, title: str, half: float, axes: tuple[str, str], **options: Any) -> None:
+    ax.imshow(np.asarray(image), cmap="gray", origin="lower", extent=(-half, half, -half, half), **options)
+    ax.set_title(title, fontsize=9)
+    ax.set_xlabel(axes[0], fontsize=8)
+    ax.set_ylabel(axes[1], fontsize=8)
+    ax.tick_params(labelsize=7)
+
+
+def _curve(ax: Any, x: Tensor, curves: dict[str, Tensor], x_label: str, y_label: str, log: bool = False) -> None:
+    for label, y in curves.items():
+        (ax.semilogy if log else ax.plot)(x, y, label=label)
+    ax.legend(fontsize=7)
+    ax.set_xlabel(x_label, fontsize=8)
+    ax.set_ylabel(y_label, fontsize=8)
+    ax.tick_params(labelsize=7)
+
+
+def _particle(library: TemplateLibrary, name: str = "ribosome") -> Tensor:
+    image: Tensor = library.draw(library.classes.index(name), np.random.RandomState(0))["image"]
+    return image
+
+
+def _ctf(library: TemplateLibrary) -> Figure:
+    figure, (a, b) = _figure(2, 4.0)
+    f = torch.linspace(0, EDGE / 10, 400)
+    curves = {f"{d:g} µm": physics.ctf(f, d) for d in (2.0, 6.0, 12.0)}
+    _curve(a, 10 * f, curves, "spatial frequency (1/nm)", "CTF, raw")
+    modes = {
+        "raw, 6 µm": physics.ctf(f, 6.0),
+        "flip, 6 µm": physics.ctf(f, 6.0, mode="flip"),
+        "raw, 6 µm, B = 2000 Å²": physics.ctf(f, 6.0, b_factor_a2=2000.0),
+    }
+    _curve(b, 10 * f, modes, "spatial frequency (1/nm)", "CTF")
+    return figure
+
+
+def _mtf(library: TemplateLibrary) -> Figure:
+    figure, (a,) = _figure(1, 4.0)
+    w = torch.linspace(0, 1, 100)
+    curves = {f"scale {s:g}": physics.sinc_mtf(w, 1.0, s) for s in (0.0, 0.5, 1.0, 2.0)}
+    _curve(a, w, curves, "fraction of Nyquist", "MTF")
+    return figure
+
+
+def _full_plane(half_grid: Tensor) -> np.ndarray:
+    """Central kx-kz plane of a half-grid mask, with the mirrored half added and zero frequency in the middle."""
+    plane = half_grid.expand(BOX, BOX, BOX // 2 + 1)[:, 0]
+    mirrored = plane.flip(0).roll(1, 0)[:, 1:-1].flip(1)
+    image: np.ndarray = np.fft.fftshift(torch.cat([plane, mirrored], dim=1).numpy())
+    return image
+
+
+def _wedge(library: TemplateLibrary) -> Figure:
+    figure, axes = _figure(5, 2.6)
+    shape = (BOX,) * 3
+    masks = {
+        "±60°": physics.missing_wedge(shape, -60, 60),
+        "-50..70°": physics.missing_wedge(shape, -50, 70),
+        "±60°, soft edge of 10°": physics.missing_wedge(shape, -60, 60, soft_edge_deg=10),
+        "±60°, a tilt every 6°": physics.tilt_fan(shape, tilt_angles(-60, 60, 6), thickness_a=547, voxel_size=VOXEL),
+    }
+    for ax, (title, mask) in zip(axes, masks.items(), strict=False):
+        _show(ax, _full_plane(mask), title, EDGE, ("kx (1/nm)", "kz (1/nm)"))
+    point = torch.zeros(1, BOX, BOX, BOX)
+    point[0, BOX // 2, BOX // 2, BOX // 2] = 1
+    image = torch.as_tensor(T.MissingWedge()(point))[0, :, BOX // 2]
+    half = BOX * VOXEL / 20
+    _show(axes[4], image, "a point under ±60°", half, ("x (nm)", "z (nm)"), vmax=0.4 * float(image.max()))
+    return figure
+
+
+def _noise(library: TemplateLibrary) -> Figure:
+    figure, (a, b) = _figure(2, 4.4, 3.0)
+    empty = torch.zeros(16, BOX, BOX, BOX)
+    optics = [T.CTF(6.0, voxel_size=VOXEL), T.MTF()]
+    spectra: dict[str, Tensor] = {}
+    for stage in ("before", "after", "split"):
+        noisy = T.FourierCompose([T.AddNoise(1.0, stage=stage), *optics])  # type: ignore[list-item, arg-type]
+        image = torch.as_tensor(noisy.set_random_state(0)(empty))
+        frequency, power = physics.radial_power_spectrum(image, VOXEL)
+        spectra[stage] = power.mean(dim=0)[1:]
+    _curve(a, 10 * frequency[1:], spectra, "spatial frequency (1/nm)", "noise power (CTF 6 µm, MTF)", log=True)
+    f = torch.linspace(0.02, 1, 100)
+    colours = {
+        "white": physics.noise_amplitude(f, 1.0),
+        "power law 1": physics.noise_amplitude(f, 1.0, power_law=1.0),
+        "low-pass 0.5": physics.noise_amplitude(f, 1.0, lowpass=0.5),
+        "both": physics.noise_amplitude(f, 1.0, power_law=1.0, lowpass=0.5),
+    }
+    _curve(b, f, {k: v.square() for k, v in colours.items()}, "fraction of Nyquist", "relative noise power", log=True)
+    return figure
+
+
+def _pose(library: TemplateLibrary) -> Figure:
+    figure, axes = _figure(5, 2.5)
+    half = BOX * VOXEL / 20
+    particles = _particle(library, "proteasome").expand(4, -1, -1, -1)
+    poses = torch.as_tensor(T.RandPose(channel_wise=True).set_random_state(1)(particles))
+    for n, ax in enumerate(axes[:4]):
+        _show(ax, poses[n].sum(dim=0), f"pose {n + 1}, projected", half, ("x (nm)", "y (nm)"))
+    u = torch.rand(20000, 3, generator=torch.Generator().manual_seed(0))
+    z_axis = physics.rotation_from_uniform(u)[:, 2, 2]
+    axes[4].hist(z_axis.numpy(), 40, density=True, label="ours")
+    axes[4].hist(np.cos(np.pi * u[:, 0].numpy()), 40, density=True, histtype="step", label="uniform Euler angles")
+    axes[4].set_xlabel("cos of the tilt of the z axis", fontsize=8)
+    axes[4].legend(fontsize=7)
+    return figure
+
+
+def _membrane(library: TemplateLibrary) -> Figure:
+    figure, axes = _figure(3, 2.6)
+    half = BOX * VOXEL / 20
+    normal = torch.tensor([0.3, 0.0, 1.0])
+    cases = {
+        "flat, 37 Å": {},
+        "radius 30 nm": {"radius_a": 300.0},
+        "radius 15 nm, offset 4 nm, 45 Å": {"radius_a": 150.0, "offset_a": 40.0, "thickness_a": 45.0},
+    }
+    for ax, (title, options) in zip(axes, cases.items(), strict=True):
+        density, mask = bilayer((BOX,) * 3, VOXEL, normal=normal, **options)
+        _show(ax, density[:, BOX // 2], title, half, ("x (nm)", "z (nm)"))
+        ax.contour(
+            np.linspace(-half, half, BOX), np.linspace(-half, half, BOX), mask[:, BOX // 2], [0.5], colors="orange"
+        )
+    return figure
+
+
+def _scene(library: TemplateLibrary) -> Figure:
+    figure, axes = _figure(4, 2.6)
+    half = BOX * VOXEL / 20
+    image_it = T.FourierCompose([T.AddNoise(0.5), T.MissingWedge(), T.CTF(4.0), T.MTF()], voxel_size=VOXEL)
+    particle = _particle(library)
+    crowd = torch.as_tensor(
+        T.RandNeighbours(library.densities(), (4, 6)).set_random_state(3)(particle, mask=(particle > 0.5).float())
+    )
+    bead = torch.as_tensor(T.RandGoldBead((40, 60), voxel_size=VOXEL).set_random_state(4)(crowd))
+    ice = torch.as_tensor(T.RandIceGradient(2.0).set_random_state(2)(image_it.set_random_state(0)(crowd)))
+    pictures = {
+        "neighbours, projected": crowd[0].sum(dim=0),
+        "imaged": torch.as_tensor(image_it.set_random_state(0)(crowd))[0, BOX // 2],
+        "with a gold bead": torch.as_tensor(image_it.set_random_state(0)(bead))[0].mean(dim=0),
+        "with an ice gradient": ice[0, BOX // 2],
+    }
+    for ax, (title, image) in zip(axes, pictures.items(), strict=True):
+        _show(ax, image, title, half, ("x (nm)", "y (nm)"))
+    return figure
+
+
+def _tilt_series(library: TemplateLibrary) -> Figure:
+    figure, axes = _figure(6, 2.4)
+    half = BOX * VOXEL / 20
+    particle = _particle(library)
+    tilts = tilt_angles(-60, 60, 3)
+    projections = project(particle, tilts)[0]
+    for ax, tilt in zip(axes, (-60, 0, 60), strict=False):
+        _show(
+            ax, projections[int((tilts - tilt).abs().argmin())].T, f"projection at {tilt}°", half, ("y (nm)", "x (nm)")
+        )
+    back = weighted_back_projection(projections[None], tilts, (BOX,) * 3)[0]
+    _show(axes[3], back[:, BOX // 2], "back-projected, clean", half, ("x (nm)", "z (nm)"))
+    simulated = T.RandTiltSeries(0.3, defocus_um=2.0, voxel_size=VOXEL).set_random_state(0)(particle)
+    _show(axes[4], torch.as_tensor(simulated)[0, :, BOX // 2], "SNR 0.3, 2 µm", half, ("x (nm)", "z (nm)"))
+    power = np.abs(np.fft.fftshift(np.fft.fftn(torch.as_tensor(simulated)[0].numpy()))) ** 2
+    _show(axes[5], np.log10(power[:, BOX // 2] + 1e-6 * power.max()), "its log power", EDGE, ("kx (1/nm)", "kz (1/nm)"))
+    return figure
+
+
+PICTURES: dict[str, Callable[[TemplateLibrary], Figure]] = {
+    "ctf": _ctf,
+    "mtf": _mtf,
+    "wedge": _wedge,
+    "noise": _noise,
+    "pose": _pose,
+    "membrane": _membrane,
+    "scene": _scene,
+    "tilt_series": _tilt_series,
+}
