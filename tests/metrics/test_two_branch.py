@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.exceptions import NotComputableError
+from monai.data import DataLoader, MetaTensor
+from monai.engines import SupervisedEvaluator
+from torch import Tensor, nn
+
+from monai_cryo.metrics import TwoBranchMetrics
+
+CLASSES = ["ribosome", "proteasome", "tric", "membrane"]
+
+# true class, predicted class, predicted voxels, true voxels, of 8 voxels and nested -> IoU, pixel accuracy
+ROWS = [
+    (0, 0, 4, 2),  # 1/2, 3/4
+    (0, 0, 4, 4),  # 1, 1
+    (0, 1, 2, 2),  # wrong class: 0, 1
+    (1, 1, 0, 4),  # nothing drawn: 0, 1/2
+    (1, 1, 8, 0),  # no mask
+    (2, 0, 8, 0),  # no mask, wrong class
+]
+EXPECTED = {
+    "n": 6,
+    "accuracy": 4 / 6,
+    "balanced_accuracy": (2 / 3 + 1 + 0) / 3,
+    "pixel_accuracy": (3 / 4 + 1 + 1 + 1 / 2) / 4,
+    "mean_iou": (1 / 2 + 1 + 0 + 0) / 4,
+    "class_mean_iou": (1 / 2 + 0) / 2,
+    "iou": {"ribosome": 1 / 2, "proteasome": 0.0, "tric": None, "membrane": None},
+    "recall": {"ribosome": 2 / 3, "proteasome": 1.0, "tric": 0.0, "membrane": None},
+    "confusion_matrix": [[2, 1, 0, 0], [0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]],
+    "classes": CLASSES,
+    "threshold": 0.5,
+}
+SCALARS = ["accuracy", "balanced_accuracy", "pixel_accuracy", "mean_iou", "class_mean_iou"]
+
+
+def first_voxels(n: int) -> Tensor:
+    return (torch.arange(8) < n).float().view(2, 2, 2)
+
+
+def batch(rows: list[tuple[int, int, int, int]] = ROWS) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    logits, masks = torch.zeros(len(rows), 4), torch.full((len(rows), 4, 2, 2, 2), 9.0)
+    for i, (_, predicted, voxels, _) in enumerate(rows):
+        logits[i, predicted] = 5.0
+        masks[i, predicted] = first_voxels(voxels) * 10 - 5
+    true_mask = torch.stack([first_voxels(row[3]) for row in rows])[:, None]
+    return {"logits": logits, "masks": masks}, {"class": torch.tensor([row[0] for row in rows]), "mask": true_mask}
+
+
+def assert_summary(found: dict[str, Any]) -> None:
+    assert list(found) == list(EXPECTED)
+    for key, value in EXPECTED.items():
+        assert found[key] == (pytest.approx(value) if key in SCALARS else value), key
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_summary_by_hand() -> None:
+    metric = TwoBranchMetrics(CLASSES)
+    metric.update(batch(ROWS[:4]))
+    metric.update(batch(ROWS[4:]))
+    scores = metric.compute()
+    assert_summary(metric.summary)
+    assert {k: scores[k] for k in SCALARS} == {k: metric.summary[k] for k in SCALARS}
+    assert scores["iou_ribosome"] == 0.5
+    assert scores["recall_tric"] == 0.0
+    assert math.isnan(scores["iou_tric"])
+    assert math.isnan(scores["recall_membrane"])
+
+
+def test_reset_forgets() -> None:
+    metric = TwoBranchMetrics(CLASSES)
+    metric.update(batch([(3, 3, 1, 1)]))
+    metric.reset()
+    metric.update(batch())
+    metric.compute()
+    assert_summary(metric.summary)
+
+
+def test_decollated_samples_with_and_without_masks() -> None:
+    pred, label = batch()
+    preds = [{"logits": pred["logits"][i], "masks": MetaTensor(pred["masks"][i])} for i in range(6)]
+    labels: list[dict[str, Any]] = [{"class": ROWS[i][0], "mask": label["mask"][i].bool()} for i in range(6)]
+    del labels[4]["mask"]
+    labels[5]["mask"] = None
+    metric = TwoBranchMetrics(CLASSES)
+    metric.update((preds, labels))
+    metric.compute()
+    assert_summary(metric.summary)
+
+
+def test_no_masks_at_all() -> None:
+    pred, label = batch()
+    metric = TwoBranchMetrics(CLASSES)
+    metric.update((pred, {"class": label["class"]}))
+    metric.compute()
+    for key in ("pixel_accuracy", "mean_iou", "class_mean_iou"):
+        assert metric.summary[key] is None
+    assert metric.summary["accuracy"] == pytest.approx(EXPECTED["accuracy"])
+
+
+def test_threshold() -> None:
+    pred, label = batch([(0, 0, 4, 4)])
+    pred["masks"] = torch.full_like(pred["masks"], 0.3).logit()
+    for threshold, iou in [(0.2, 0.5), (0.5, 0.0)]:
+        metric = TwoBranchMetrics(CLASSES, threshold=threshold)
+        metric.update((pred, label))
+        metric.compute()
+        assert (metric.summary["mean_iou"], metric.summary["threshold"]) == (iou, threshold)
+
+
+class Echo(nn.Module):
+    """Return the prediction prepared for the samples whose numbers are the images."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        pred, _ = batch()
+        return {key: value[x[:, 0, 0, 0, 0].long()] for key, value in pred.items()}
+
+
+@pytest.mark.parametrize("decollate", [False, True])
+def test_in_an_evaluator(decollate: bool) -> None:
+    _, label = batch()
+    items = [
+        {"image": torch.full((1, 2, 2, 2), float(i)), "class": label["class"][i], "mask": label["mask"][i]}
+        for i in range(6)
+    ]
+    metric = TwoBranchMetrics(CLASSES)
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(items, batch_size=4),
+        network=Echo(),
+        prepare_batch=lambda data, *_, **__: (data["image"], {key: data[key] for key in ("class", "mask")}),
+        key_val_metric={"mean_iou": metric},
+        decollate=decollate,
+    )
+    evaluator.run()
+    assert_summary(metric.summary)
+    assert {key: evaluator.state.metrics[key] for key in SCALARS} == {key: metric.summary[key] for key in SCALARS}
+    assert all(isinstance(value, float) for value in evaluator.state.metrics.values())
+    assert evaluator.state.key_metric_name == "mean_iou"
+    assert evaluator.state.best_metric == metric.summary["mean_iou"]
+
+
+RANK = """
+import sys, torch.distributed as dist
+rank, store, tests = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+sys.path.insert(0, tests)
+from test_two_branch import CLASSES, ROWS, TwoBranchMetrics, assert_summary, batch
+dist.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=3)
+metric = TwoBranchMetrics(CLASSES)
+if rank < 2:
+    metric.update(batch(ROWS[:4] if rank == 0 else ROWS[4:]))
+metric.compute()
+assert_summary(metric.summary)
+dist.destroy_process_group()
+"""
+
+
+def test_distributed_ranks_see_all_samples(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RANK]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(i), str(tmp_path / "store"), str(Path(__file__).parent)], stderr=subprocess.PIPE
+        )
+        for i in range(3)
+    ]
+    for rank in ranks:
+        _, error = rank.communicate(timeout=120)
+        assert rank.returncode == 0, error.decode()
+
+
+def test_refuses_what_does_not_fit() -> None:
+    pred, label = batch()
+    with pytest.raises(ValueError, match=r"logits must have 2 classes \['a', 'b'\], got 4"):
+        TwoBranchMetrics(["a", "b"]).update((pred, label))
+    with pytest.raises(ValueError, match=r"class must lie in 0\.\.3, got 7"):
+        TwoBranchMetrics(CLASSES).update((pred, {**label, "class": torch.full((6,), 7)}))
+    with pytest.raises(NotComputableError, match="at least one sample"):
+        TwoBranchMetrics(CLASSES).compute()
