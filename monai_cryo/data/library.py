@@ -52,7 +52,7 @@ class Template:
     def padded(self, box: int) -> tuple[Tensor, Tensor]:
         """Return density and mask, each (box, box, box); raise or warn where the box is too small."""
         middle = np.array(self.mask.shape) // 2
-        check_fit(self.mask.numpy(), middle, (box,) * 3, self.name)
+        check_fit(self.mask.numpy(), middle, (box,) * 3, f"class {self.class_name!r}: {self.name}")
         return _recentred(self.density, box), _recentred(self.mask, box)
 
 

@@ -191,7 +191,8 @@ def cut(density: Array, rule: str, voxel_size: float, path: Path | None) -> tupl
         )
     if path is not None and len(bodies := _large(density >= 1.25 * level, faces_only=True)[1]) > 1:
         # a little above the level, where what merely touches is apart
-        warnings.warn(f"{path}: {len(bodies)} separate bodies of {bodies} voxels; is it one particle?", stacklevel=3)
+        sizes = ", ".join(map(str, bodies[:3])) + (", ..." if len(bodies) > 3 else "")
+        warnings.warn(f"{path}: {len(bodies)} separate bodies of {sizes} voxels; is it one particle?", stacklevel=3)
     mask = _large(mask, faces_only=False)[0]
     near = ndimage.binary_dilation(mask, iterations=2)
     return np.where(near, density, 0).clip(min=0).astype(np.float32), mask, level
@@ -213,7 +214,8 @@ def to_box(
     where = np.argwhere(density > 0) - centre
     reach = np.abs(where).max(axis=0)
     box = [int(2 * r + 3) for r in reach] if shape is None else [int(n) for n in shape]
-    check_fit(mask, centre, box, path)
+    if shape is not None:
+        check_fit(mask, centre, box, path)
     index = np.argwhere(mask | (density > 0))
     target = index - centre + np.array(box) // 2
     inside = ((target >= 0) & (target < np.array(box))).all(axis=1)

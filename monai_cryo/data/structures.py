@@ -182,6 +182,8 @@ def _model(path: Path, assembly: str | int | None) -> Any:
     expected = "expected a PDB or mmCIF file, plain or .gz"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file, {expected}")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"{path}: an empty file, {expected}")
     try:
         structure = gemmi.read_structure(str(path), format=gemmi.CoorFormat.Detect)
     except PermissionError:

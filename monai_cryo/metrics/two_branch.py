@@ -106,7 +106,7 @@ class TwoBranchMetrics(Metric):
         k = len(self.classes)
         true, predicted = rows[:, 0].long(), rows[:, 1].long()
         confusion = torch.bincount(true * k + predicted, minlength=k * k).view(k, k)
-        recall = confusion.diagonal() / confusion.sum(1)
+        recall = confusion.diagonal().double() / confusion.sum(1)
         iou = torch.stack([rows[true == c, 2].nanmean() for c in range(k)])
         scores = {
             "accuracy": (true == predicted).double().mean(),

@@ -113,7 +113,7 @@ def _noise(library: TemplateLibrary) -> Figure:
     optics = [T.CTF(6.0, voxel_size=VOXEL), T.MTF()]
     spectra: dict[str, Tensor] = {}
     for stage in ("before", "after", "split"):
-        noisy = T.FourierCompose([T.AddNoise(1.0, stage=stage), *optics])  # type: ignore[list-item, arg-type]
+        noisy = T.FourierCompose([T.AddNoise(1.0, stage=stage), *optics])
         image = torch.as_tensor(noisy.set_random_state(0)(empty))
         frequency, power = physics.radial_power_spectrum(image, VOXEL)
         spectra[stage] = power.mean(dim=0)[1:]
