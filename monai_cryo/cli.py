@@ -131,6 +131,8 @@ def _load(options: argparse.Namespace) -> TemplateLibrary:
 def _list_templates(options: argparse.Namespace) -> None:
     import numpy as np
 
+    from monai_cryo.data.library import Template
+
     library = _load(options)
     print(f"{len(library.classes)} classes, voxel size {library.voxel_size:g} Å, box {library.box}")
     rows = [("index", "class", "structure", "size (nm)", "voxels", "foreground")]
@@ -139,7 +141,7 @@ def _list_templates(options: argparse.Namespace) -> None:
             item = library.place(member, np.random.RandomState(0))
             mask = item["mask"][0].numpy()
             size = "drawn anew"
-            if item["radius_vox"]:
+            if isinstance(member, Template):
                 extent = [np.ptp(axis) + 1 for axis in mask.nonzero()]
                 size = " x ".join(f"{0.1 * library.voxel_size * n:.1f}" for n in extent)
             share = f"{100 * mask.mean():.2f} %"

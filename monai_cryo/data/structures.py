@@ -174,7 +174,7 @@ def density_from_structure(
             lattice_correction=lattice_correction,
         )
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _model(path: Path, assembly: str | int | None) -> Any:
@@ -189,7 +189,7 @@ def _model(path: Path, assembly: str | int | None) -> Any:
     except PermissionError:
         raise
     except (RuntimeError, ValueError, OSError, MemoryError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}; {expected}") from error
+        raise ValueError(f"{path}: {' '.join(str(error).split())}; {expected}") from None
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise ValueError(f"{path}: holds no atoms, {expected}")
     if assembly is None:

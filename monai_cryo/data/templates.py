@@ -228,7 +228,7 @@ def _template(file: Path, class_name: str, item: dict[str, Any], voxel_size: flo
     elif kind.endswith(STRUCTURE_SUFFIXES):
         _applies(options, MAP, f"{path}: a structure")
         rule = options.pop("threshold", "fraction:0.15")
-        full = _structure_density(path, voxel_size, **options)
+        full = _structure_density(path, voxel_size, box, **options)
         density, mask = to_box(*cut(full, rule, voxel_size, path)[:2], np.array(full.shape) // 2, None, path)
     else:
         known = " ".join((*SUFFIXES, *STRUCTURE_SUFFIXES))
@@ -263,10 +263,15 @@ def _check_values(options: Mapping[str, Any], where: str) -> None:
 
 
 def _structure_density(
-    path: Path, voxel_size: float, resolution_a: float | None = None, **selection: Any
+    path: Path, voxel_size: float, box: int, resolution_a: float | None = None, **selection: Any
 ) -> NDArray[np.float32]:
     """Density of a structure, its centre of mass in the middle of an odd box with room around it."""
     atoms = read_structure(path, **selection)
+    if atoms.radius_a > 2 * box * voxel_size:  # far beyond what a threshold could still cut to size
+        raise ValueError(
+            f"{path}: atoms lie {atoms.radius_a:.0f} Å from the centre of mass; a box of {box} voxels of "
+            f"{voxel_size:g} Å holds {box * voxel_size / 2:.0f} Å"
+        )
     reach = atoms.positions_a.abs().amax(dim=0) + 2.0 * (resolution_a or 0.0)
     shape = [2 * (math.ceil(r / voxel_size) + 2) + 1 for r in reach.tolist()]
     return atoms_to_density(atoms.positions_a, atoms.weights, shape, voxel_size, resolution_a=resolution_a).numpy()

@@ -36,7 +36,7 @@ def turned(volume, rotations):
 
 
 def align(volume, fixed, coarse=2000):
-    """Rotation of `volume` that fits `fixed` best: all of SO(3) on half the grid, then steps that shrink on the whole."""
+    """Best rotation of `volume` onto `fixed`: all of SO(3) on half the grid, then shrinking steps on the whole."""
     generator = torch.Generator().manual_seed(0)
     small, small_fixed = (torch.nn.functional.avg_pool3d(v[None], 2)[0] for v in (volume, fixed))
     candidates = torch.cat([torch.eye(3)[None], rotation_from_uniform(torch.rand(coarse, 3, generator=generator))])

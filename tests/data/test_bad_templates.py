@@ -1,0 +1,90 @@
+"""What cannot become a class is one clear line, on the command line and before a training begins."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from monai_cryo.cli import main
+from monai_cryo.data.mrc import write_mrc
+
+
+def atom(serial, x, element="C"):
+    row = f"ATOM  {serial:5d}  CA  GLY A{serial:4d}    {x:8.3f}   0.000   0.000  1.00 20.00          {element:>2}"
+    return row.encode()
+
+
+def lines(*rows):
+    return b"\n".join((*rows, b"END\n"))
+
+
+# library file -> what the one line says
+BAD = {
+    "classes: {a: fine.mrc, b: empty.pdb}": "empty.pdb: an empty file",
+    "classes: {a: fine.mrc, b: end.pdb}": "end.pdb: ",
+    "classes: {a: fine.mrc, b: element.pdb}": "element.pdb: unknown element of atom 'CA' in residue GLY 2",
+    "classes: {a: fine.mrc, b: apart.pdb}": "apart.pdb: coordinates span 8999 Å, expected at most 5000 Å",
+    "classes: {a: fine.mrc, b: long.pdb}": "long.pdb: atoms lie 1500 Å from the centre of mass; a box of 40 voxels",
+    "classes: {a: fine.mrc, b: zeros.mrc}": "zeros.mrc: constant map, every voxel is 0",
+    "classes:\n  a: fine.mrc\n  a: fine.mrc": "key 'a' stands there twice",
+    "classes: {a: fine.mrc, b: gone.cif}": "class 'b': no such source ",
+    "classes: {a: fine.mrc, b: big.mrc}": "class 'b': big: the particle needs a box of 53 voxels around its centre",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    contents = {
+        "empty.pdb": b"",
+        "end.pdb": lines(),
+        "element.pdb": lines(atom(1, 0), atom(2, 3, "Qq")),
+        "apart.pdb": lines(atom(1, 0), atom(2, 8999)),
+        "long.pdb": lines(atom(1, -900), atom(2, 2100)),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    cube = np.zeros((60, 60, 60), np.float32)
+    write_mrc(folder / "zeros.mrc", cube, 13.68)
+    cube[4:56, 4:56, 4:56] = 1
+    write_mrc(folder / "big.mrc", cube, 13.68)
+    write_mrc(folder / "fine.mrc", cube[40:, 40:, 40:], 13.68)
+    return folder
+
+
+@pytest.fixture(params=BAD, ids=lambda content: " ".join(content.split()))
+def bad(request, folder):
+    file = folder / "bad.yaml"
+    file.write_text(request.param)
+    return file, BAD[request.param]
+
+
+def test_the_command_line_says_so_in_one_line(bad, capsys):
+    file, message = bad
+    assert main(["templates", "list", str(file)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("monai_cryo: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_training_says_so_in_one_line_and_does_not_begin(bad, bundle_root, tmp_path, monkeypatch, capsys):
+    from monai.bundle import ConfigWorkflow
+
+    file, message = bad
+    files = [str(bundle_root / "configs" / f"{name}.yaml") for name in ("train", "quick")]
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # the bundle sets its own: put back afterwards
+    override = {"bundle_root": str(bundle_root), "templates": str(file), "output_dir": str(tmp_path / "out")}
+    flow = ConfigWorkflow(config_file=files, workflow_type="train", run_id="training", **override)
+    flow.initialize()
+    with pytest.raises(RuntimeError) as error:  # MONAI's; what is printed is what counts
+        flow.run()
+    sys.excepthook(error.type, error.value, error.tb)
+    err = capsys.readouterr().err
+    assert err.startswith("monai_cryo: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.pt"))
