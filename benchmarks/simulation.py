@@ -1,0 +1,197 @@
+"""Subtomograms a second of the simulation, by stage, against its floor and against what else one could use.
+
+The floor is one grid_sample, one randn and one rfftn/irfftn pair of the whole batch: what no simulation of this kind
+does without, unless it resamples less than the box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from common import VOXEL_SIZE, bundle, collate, compare, finish, machine, parser, show_machine, table, threads
+from peers import peers
+from torch import Tensor
+
+from monai_cryo.data import TemplateDataset, TemplateLibrary
+from monai_cryo.engines import SimulateBatch
+from monai_cryo.transforms import FourierCompose, RandIntensity, RandSNR, RandTiltSeries, Standardize
+
+AXES = (-3, -2, -1)
+
+
+def floor_parts(image: Tensor) -> dict[str, Callable[[], Any]]:
+    """Return the parts of the floor for a batch (B, D, H, W)."""
+    count, shape = len(image), image.shape[1:]
+    rotation = torch.linalg.qr(torch.randn(count, 3, 3))[0]
+    theta = torch.cat([rotation, torch.zeros(count, 3, 1)], dim=-1).to(image)
+    grid = F.affine_grid(theta, [count, 1, *shape], align_corners=True)
+    spectrum = torch.fft.rfftn(image, dim=AXES)
+    return {
+        "grid_sample": lambda: F.grid_sample(image[:, None], grid, align_corners=True),
+        "randn": lambda: torch.randn(image.shape, device=image.device),
+        "rfftn": lambda: torch.fft.rfftn(image, dim=AXES),
+        "irfftn": lambda: torch.fft.irfftn(spectrum, s=tuple(shape), dim=AXES),
+    }
+
+
+def run_all(functions: Sequence[Callable[[], Any]]) -> Callable[[], None]:
+    """Return a function that calls all."""
+
+    def call() -> None:
+        for function in functions:
+            function()
+
+    return call
+
+
+def measure(library: TemplateLibrary, count: int, device: str, thread_count: int, repeats: int) -> dict[str, Any]:
+    """Time the pipeline of the bundle, its stages and the floor for one batch size."""
+    batch = collate(TemplateDataset(library, 1 << 20), count)
+    config = bundle(box=library.box, voxel_size=library.voxel_size)
+    simulate = config.get_parsed_content("prepare_batch")
+    config = bundle(
+        box=library.box, voxel_size=library.voxel_size, noise_stage="after", noise_power_law=[0.5, 1.5]
+    )
+    coloured = config.get_parsed_content("prepare_batch")
+    pose, imaging = simulate.pipeline.transforms[:2]
+
+    image = batch["image"][:, 0].to(device)
+    mask = batch["mask"][:, 0].to(device).float()
+    clean = {"image": image, "mask": mask, "radius_vox": batch["radius_vox"]}
+    filters = FourierCompose(imaging.transform.filters, voxel_size=library.voxel_size)
+    intensity, standardize = RandIntensity(channel_wise=True), Standardize(channel_wise=False)
+    parts = floor_parts(image)
+    functions = {
+        "floor": run_all(list(parts.values())),
+        "pipeline": lambda: simulate(batch, device),
+        "coloured noise after the optics": lambda: coloured(batch, device),
+        "pose": lambda: pose(clean),
+        "FFT pair": run_all([parts["rfftn"], parts["irfftn"]]),
+        "FFT pair and filters": lambda: filters(image),
+        "FFT pair, filters and noise": lambda: imaging.transform(image),
+        "intensity and standardise": lambda: standardize(intensity(image)),
+        **{f"floor: {name}": function for name, function in parts.items()},
+    }
+    if device != "cpu":
+        functions["copy"] = image.clone
+    with threads(thread_count):
+        # the stages draw on from the state that the pipeline left behind: of as many rows as the batch
+        times = compare(
+            functions, repeats=repeats, cpu_time=device == "cpu" and thread_count == 1, device=device, seconds=6
+        )
+    ms = {name: 1000 * value["median_s"] for name, value in times.items()}
+    stages = {
+        "pose": ms["pose"],
+        "FFT": ms["FFT pair"],
+        "filters": ms["FFT pair and filters"] - ms["FFT pair"],
+        "noise": ms["FFT pair, filters and noise"] - ms["FFT pair and filters"],
+        "standardise": ms["intensity and standardise"],
+    }
+    stages["rest"] = ms["pipeline"] - sum(stages.values())
+    return {
+        "box": library.box,
+        "batch": count,
+        "device": device,
+        "threads": thread_count,
+        "per_s": count / times["pipeline"]["median_s"],
+        "coloured_per_s": count / times["coloured noise after the optics"]["median_s"],
+        "to_floor": times["pipeline"]["ratio"],
+        "coloured_to_floor": times["coloured noise after the optics"]["ratio"],
+        "floor_ms": ms["floor"],
+        "floor_parts_ms": {name: ms[f"floor: {name}"] for name in parts},
+        "pipeline_ms": ms["pipeline"],
+        "stages_ms": stages,
+        "copy_ms": ms.get("copy"),
+        "fft_share": ms["FFT pair"] / ms["pipeline"],
+    }
+
+
+def measure_peers(library: TemplateLibrary, count: int, repeats: int) -> dict[str, Any]:
+    """Time other ways to simulate the same template (the ribosome), one thread, beside ours."""
+    member = library.templates["ribosome"][0]
+    dataset = TemplateDataset(TemplateLibrary({"ribosome": [member]}, library.voxel_size, library.box), 1 << 20)
+    batch = collate(dataset, count)
+    simulate = SimulateBatch(bundle().get_parsed_content("simulation"))
+    density = batch["image"][0, 0]
+    tilts = RandTiltSeries((0.1, 1), channel_wise=True, defocus_um=(1, 4), voxel_size=library.voxel_size)
+    pose = simulate.pipeline.transforms[0].transform
+    few = min(count, 8)
+
+    def tilt_series() -> None:
+        tilts(pose(batch["image"][:few, 0]))
+
+    functions: dict[str, tuple[int, Callable[[], Any]]] = {
+        "monai_cryo: everything": (count, lambda: simulate(batch)),
+        "monai_cryo: tilt series of 41 with CTF": (few, tilt_series),
+    }
+    found, missing = peers(density.numpy(), library.voxel_size)
+    functions |= found
+    with threads(1):
+        simulate(batch)
+        pose.set_random_state(0)
+        times = compare(
+            {name: call for name, (_, call) in functions.items()}, repeats=repeats, cpu_time=True, seconds=60
+        )
+    rates = {name: functions[name][0] / value["median_s"] for name, value in times.items()}
+    ours = rates["monai_cryo: everything"]
+    tilt = rates["monai_cryo: tilt series of 41 with CTF"]
+    return {
+        "rows": {
+            name: {"per_s": rate, "ours_is_faster_by": (tilt if "tilt series" in name else ours) / rate}
+            for name, rate in rates.items()
+        },
+        "not_installed": missing,
+    }
+
+
+def main() -> None:
+    """Run."""
+    options = parser(__doc__.splitlines()[0]).parse_args()
+    host = machine()
+    show_machine(host)
+    quick = options.quick
+    boxes, batches, repeats = ((40,), (2,), 2) if quick else ((40, 64), (1, 8, 32), 25)
+    places = [("cpu", 1)] if quick else [("cpu", 1), ("cpu", 2)]
+    if torch.cuda.is_available():
+        places.append(("cuda", torch.get_num_threads()))
+    rows = []
+    library = {}
+    for box in boxes:
+        config = bundle(box=box, voxel_size=VOXEL_SIZE * 40 / box)
+        library[box] = config.get_parsed_content("library")
+        for device, thread_count in places:
+            for count in batches:
+                rows.append(measure(library[box], count, device, thread_count, repeats))
+                print(".", end="", flush=True)
+    table(
+        ["box", "batch", "device", "threads", "subtomograms/s", "time / floor", "coloured, after: /s", "/ floor"],
+        [
+            [r[k] for k in ("box", "batch", "device", "threads", "per_s", "to_floor", "coloured_per_s")]
+            + [r["coloured_to_floor"]]
+            for r in rows
+        ],
+    )
+    stages = list(rows[0]["stages_ms"])
+    table(
+        ["box", "batch", "device", "threads", "ms a batch", *stages, "floor ms", *rows[0]["floor_parts_ms"]],
+        [
+            [r["box"], r["batch"], r["device"], r["threads"], r["pipeline_ms"], *r["stages_ms"].values()]
+            + [r["floor_ms"], *r["floor_parts_ms"].values()]
+            for r in rows
+        ],
+    )
+    others = measure_peers(library[40], 2 if quick else 32, 1 if quick else 7)
+    table(
+        ["on one ribosome of 40^3, one thread", "subtomograms/s", "ours is faster by"],
+        [[name, row["per_s"], row["ours_is_faster_by"]] for name, row in others["rows"].items()],
+    )
+    if others["not_installed"]:
+        print(f"not installed: {', '.join(others['not_installed'])}")
+    finish(options, "simulation", host, {"pipeline": rows, "peers": others})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Handlers in real Ignite engines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+
+from monai_cryo.data import CounterSampler
+from monai_cryo.handlers import PredictionGallery, PredictionsWriter, Report, SetEpoch, TrainingScalars, metrics_table
+from monai_cryo.losses import TwoBranchLoss
+
+METRICS = {
+    "n": 3,
+    "accuracy": 2 / 3,
+    "balanced_accuracy": 0.75,
+    "pixel_accuracy": 0.9,
+    "mean_iou": 0.4,
+    "class_mean_iou": 0.5,
+    "iou": {"ribosome": 0.5, "tric": None},
+    "recall": {"ribosome": 0.5, "tric": None},
+    "confusion_matrix": [[1, 1], [0, 1]],
+    "classes": ["ribosome", "tric"],
+    "threshold": 0.5,
+    "skipped": {"background": 40},
+}
+
+
+def test_every_epoch_brings_new_indices():
+    sampler = CounterSampler(4)
+    seen = []
+    loader = torch.utils.data.DataLoader(range(100), sampler=sampler, batch_size=2)
+    engine = Engine(lambda e, batch: seen.extend(batch.tolist()))
+    SetEpoch(sampler).attach(engine)
+    engine.run(loader, max_epochs=3)
+    assert seen == list(range(12))
+
+
+def test_a_resumed_engine_goes_on_with_the_next_indices():
+    sampler = CounterSampler(4)
+    seen = []
+    loader = torch.utils.data.DataLoader(range(100), sampler=sampler, batch_size=2)
+    engine = Engine(lambda e, batch: seen.extend(batch.tolist()))
+    SetEpoch(sampler).attach(engine)
+    engine.load_state_dict({"epoch": 2, "max_epochs": 3, "epoch_length": 2})
+    engine.run(loader)
+    assert seen == list(range(8, 12))
+
+
+def test_the_table_shows_what_the_json_holds():
+    table = metrics_table(METRICS)
+    assert "ribosome         2   0.500  0.500       1     1" in table
+    assert "tric             1       -      -       0     1" in table
+    assert "accuracy 0.667, balanced 0.750" in table
+    assert "left out, of classes the model does not know: 40 background" in table
+
+
+def test_report_writes_whole_files(tmp_path, capsys):
+    metrics = SimpleNamespace(summary={k: v for k, v in METRICS.items() if k != "skipped"})
+    engine = Engine(lambda e, b: None)
+    Report(metrics, str(tmp_path / "out"), skipped={"background": 40}, title="after epoch {epoch}").attach(engine)
+    engine.run([0], max_epochs=2)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == METRICS
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["metrics.json"]
+    assert "after epoch 2" in capsys.readouterr().out
+
+
+def test_predictions_table(tmp_path):
+    def step(engine, batch):
+        engine.state.batch = [{"file": name} for name in batch]
+        return [{"class": 1, "probability": torch.tensor([0.25, 0.75])} for _ in batch]
+
+    engine = Engine(step)
+    PredictionsWriter(["a", "b"], str(tmp_path)).attach(engine)
+    engine.run([["x.mrc", "y.mrc"], ["z.mrc"]])
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["file", "class", "p_a", "p_b"],
+        *([n, "b", "0.2500", "0.7500"] for n in ("x.mrc", "y.mrc", "z.mrc")),
+    ]
+
+
+class Writer:
+    def __init__(self):
+        self.scalars, self.images = [], []
+
+    def add_scalar(self, name, value, step):
+        self.scalars.append((name, value, step))
+
+    def add_image(self, name, image, step, dataformats):
+        self.images.append((name, image.shape, image.dtype, step, dataformats))
+
+
+def test_scalars_after_every_iteration():
+    loss = TwoBranchLoss()
+
+    def step(engine, batch):
+        pred = {"logits": torch.zeros(2, 3), "masks": torch.zeros(2, 3, 8, 8, 8)}
+        label = {"class": torch.tensor([0, 1]), "mask": torch.zeros(2, 1, 8, 8, 8)}
+        return {"loss": loss(pred, label)}
+
+    writer, engine = Writer(), Engine(step)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    TrainingScalars(writer, loss, optimizer).attach(engine)
+    engine.run([0, 1])
+    names = {n for n, _, _ in writer.scalars}
+    assert names == {"train/loss", "train/loss_classification", "train/loss_segmentation", "train/learning_rate"}
+    assert ("train/learning_rate", 0.5, 2) in writer.scalars
+    by_name = {n: v for n, v, s in writer.scalars if s == 1}
+    parts = by_name["train/loss_classification"], by_name["train/loss_segmentation"]
+    assert by_name["train/loss"] == pytest.approx(0.15 * parts[0] + 0.85 * parts[1], rel=1e-5)
+
+
+def test_gallery_keeps_a_few_of_each_class_and_draws_them(tmp_path):
+    def step(engine, batch):
+        masks = torch.full((4, 2, 8, 8, 8), -5.0)
+        masks[:, :, 2:5, 2:5, 2:5] = 5.0
+        return {
+            "image": torch.randn(4, 1, 8, 8, 8),
+            "label": {
+                "class": torch.tensor([0, 0, 0, 1]),
+                "mask": (masks[:, :1] > 0).float(),
+                "has_mask": torch.tensor([True, True, True, False]),
+            },
+            "pred": {"logits": torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 1]]), "masks": masks},
+        }
+
+    writer, engine = Writer(), Engine(step)
+    gallery = PredictionGallery(["a", "b"], str(tmp_path / "p.png"), writer, per_class=2)
+    gallery.attach(engine)
+    engine.run([0, 1])
+    kept = gallery.examples
+    assert [len(kept[c]) for c in (0, 1)] == [2, 2]
+    assert [(e.true_class, e.predicted_class) for e in kept[0]] == [("a", "a"), ("a", "b")]
+    assert kept[1][0].mask is None
+    assert int(kept[0][0].predicted_mask.sum()) == 27
+    assert (tmp_path / "p.png").stat().st_size > 5000
+    (name, shape, dtype, step_, formats), *_ = writer.images
+    assert (name, shape[2], str(dtype), step_, formats) == ("predictions", 3, "uint8", 1, "HWC")
+
+
+def test_attaching_to_both_ends_is_possible():
+    """An engine without samples leaves no half picture."""
+    engine = Engine(lambda e, b: {})
+    gallery = PredictionGallery(["a"])
+    gallery.attach(engine)
+    engine.fire_event(Events.COMPLETED)
+    assert gallery.examples == {}

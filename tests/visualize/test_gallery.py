@@ -1,0 +1,60 @@
+"""Galleries: what is fixed stays fixed, what is random is captioned, files are written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from monai_cryo import cli
+from monai_cryo.data import load_templates
+from monai_cryo.visualize.gallery import ROWS, draw_gallery, draw_spectra, simulate_cell
+
+
+@pytest.fixture(scope="module")
+def library():
+    return load_templates()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.title for row in ROWS])
+def test_every_row_simulates_every_class(library, row):
+    for c in range(len(library.classes)):
+        volume, drawn = simulate_cell(library, row, c, seed=0)
+        assert volume.shape == (40, 40, 40)
+        assert np.isfinite(volume).all()
+        assert volume.std() > 0
+        assert isinstance(row.caption(drawn), str)
+        again, _ = simulate_cell(library, row, c, seed=0)
+        np.testing.assert_array_equal(volume, again)
+
+
+def test_a_column_shows_one_pose(library):
+    clean = simulate_cell(library, ROWS[0], 0, seed=0)[0]
+    noisy = next(row for row in ROWS if row.title == "detector noise")
+    imaged, drawn = simulate_cell(library, noisy, 0, seed=0)
+    assert drawn["snr"] > 0.5
+    assert np.corrcoef(clean.ravel(), imaged.ravel())[0, 1] < -0.2  # the same particle, dark
+
+
+def test_pictures(library):
+    few = ROWS[:2]
+    for draw in (draw_gallery, draw_spectra):
+        figure = draw(library, rows=few)
+        assert len(figure.axes) == len(few) * len(library.classes)
+        assert [ax.get_title() for ax in figure.axes[:4]] == library.classes
+
+
+def test_command(tmp_path, capsys):
+    paths = [tmp_path / "new" / "g.png", tmp_path / "s.png"]
+    code = cli.main(
+        ["gallery", "--output", str(paths[0]), "--spectra", str(paths[1]), "--physics", str(tmp_path / "p")]
+    )
+    assert code == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [str(p) for p in paths]
+    assert all(path.stat().st_size > 10_000 for path in paths)
+    assert len(list((tmp_path / "p").glob("physics_*.png"))) == len(said) - 2 >= 8
+
+
+def test_bundle_command_prints_the_bundle(capsys, bundle_root):
+    assert cli.main(["bundle"]) == 0
+    assert capsys.readouterr().out.strip() == str(bundle_root)
