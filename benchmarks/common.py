@@ -174,8 +174,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table in Markdown, numbers with three digits."""
 
     def text(value: Any) -> str:
-        return "-" if value is None else f"{value:.3g}" if isinstance(value, float) and value < 100 else (
-            f"{value:.0f}" if isinstance(value, float) else str(value)
+        return (
+            "-"
+            if value is None
+            else f"{value:.3g}"
+            if isinstance(value, float) and value < 100
+            else (f"{value:.0f}" if isinstance(value, float) else str(value))
         )
 
     cells = [list(header), *([text(v) for v in row] for row in rows)]

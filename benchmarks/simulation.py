@@ -17,7 +17,7 @@ from torch import Tensor
 
 from monai_cryo.data import TemplateDataset, TemplateLibrary
 from monai_cryo.engines import SimulateBatch
-from monai_cryo.transforms import FourierCompose, RandIntensity, RandSNR, RandTiltSeries, Standardize
+from monai_cryo.transforms import FourierCompose, RandIntensity, RandTiltSeries, Standardize
 
 AXES = (-3, -2, -1)
 
@@ -52,9 +52,7 @@ def measure(library: TemplateLibrary, count: int, device: str, thread_count: int
     batch = collate(TemplateDataset(library, 1 << 20), count)
     config = bundle(box=library.box, voxel_size=library.voxel_size)
     simulate = config.get_parsed_content("prepare_batch")
-    config = bundle(
-        box=library.box, voxel_size=library.voxel_size, noise_stage="after", noise_power_law=[0.5, 1.5]
-    )
+    config = bundle(box=library.box, voxel_size=library.voxel_size, noise_stage="after", noise_power_law=[0.5, 1.5])
     coloured = config.get_parsed_content("prepare_batch")
     pose, imaging = simulate.pipeline.transforms[:2]
 

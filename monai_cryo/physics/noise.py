@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from monai_cryo.physics.detector import curve_mtf
-from monai_cryo.physics.fourier import multiplicity, spatial_shape
+from monai_cryo.physics.fourier import centred, multiplicity, spatial_shape
 
 
 def noise_amplitude(
@@ -66,13 +66,19 @@ def noise_amplitude(
     return torch.where(coloured & (frequency == 0), torch.zeros_like(amplitude), amplitude)
 
 
-def half_grid_noise(
-    shape: Sequence[int], generator: torch.Generator, *, dtype: torch.dtype = torch.float32, out: Tensor | None = None
-) -> Tensor:
-    """Transform of one volume of white noise of variance 1, drawn directly on the half grid.
+def half_grid_scale(shape: Sequence[int], *, device: torch.device | str | None = None) -> Tensor:
+    """Factor (W // 2 + 1,) that makes complex normals on the half grid the transform of noise of variance 1.
 
     The half grid's first and (on even boxes) last columns hold each frequency twice, once conjugated, and ``irfftn``
     keeps only their Hermitian part; drawn sqrt(2) too large there, the volume has the right variance everywhere.
+    """
+    d, h, w = spatial_shape(shape)
+    # each part has variance 1; |N|^2 must average D * H * W
+    return math.sqrt(d * h * w / 2) * (2.0 / multiplicity(shape, device=device)).sqrt()
+
+
+def half_grid_noise(shape: Sequence[int], generator: torch.Generator, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Transform of one volume of white noise of variance 1, drawn directly on the half grid.
 
     Parameters
     ----------
@@ -82,8 +88,6 @@ def half_grid_noise(
         Source of the numbers; the result lies on its device.
     dtype
         Real type, float32 or float64.
-    out
-        Real tensor (D, H, W // 2 + 1, 2) to fill instead of a new one.
 
     Returns
     -------
@@ -91,12 +95,8 @@ def half_grid_noise(
         Complex, (D, H, W // 2 + 1), scaled as ``rfftn`` scales.
     """
     d, h, w = spatial_shape(shape)
-    normals = out if out is not None else torch.empty(d, h, w // 2 + 1, 2, dtype=dtype, device=generator.device)
-    normals.normal_(generator=generator)
-    # each part has variance 1; |N|^2 must average D * H * W
-    scale = math.sqrt(d * h * w / 2) * (2.0 / multiplicity(shape, device=normals.device)).sqrt()
-    normals *= scale.to(normals.dtype).unsqueeze(-1)
-    return torch.view_as_complex(normals)
+    normals = torch.empty(d, h, w // 2 + 1, 2, dtype=dtype, device=generator.device).normal_(generator=generator)
+    return torch.view_as_complex(normals) * half_grid_scale(shape, device=normals.device).to(dtype)
 
 
 def shell_weights(shape: Sequence[int], index: Tensor, shells: int) -> Tensor:
@@ -148,9 +148,9 @@ def region_power(volume: Tensor, mask: Tensor | None = None) -> Tensor:
     Tensor
         Shape (...); 0 where a mask is empty.
     """
+    deviation, _, std = centred(volume)
     if mask is None:
-        return volume.var(dim=(-3, -2, -1), correction=0)
+        return std[..., 0, 0, 0].square()
     inside = (mask > 0).to(volume.dtype)
     count = inside.sum(dim=(-3, -2, -1))
-    deviation = volume - volume.mean(dim=(-3, -2, -1), keepdim=True)
     return (deviation.square() * inside).sum(dim=(-3, -2, -1)) / count.clamp(min=1)

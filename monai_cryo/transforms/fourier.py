@@ -14,17 +14,18 @@ from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
 from monai_cryo.physics.fourier import frequency_shells, irfft, nyquist, rfft, spread, voxel_size_zyx
+from monai_cryo.physics.noise import half_grid_scale
 from monai_cryo.transforms.base import RandDictTransform, RandPhysics, image_voxel_size, like, to_volume
 
 
 class FourierNoise(Transform):
-    """Base of the noise a :class:`FourierCompose` can add: unit white noise, and the amplitude it is to have."""
+    """Base of the noise a :class:`FourierCompose` can add: random normals, and the amplitude they are to have."""
 
     active: np.ndarray
 
     @abstractmethod
-    def white_noise(self, volume: Tensor) -> Tensor:
-        """Half grid (C, D, H, W // 2 + 1) of white noise of variance 1 for every channel of ``volume``."""
+    def normals(self, volume: Tensor) -> Tensor:
+        """Complex normals on the half grid (C, D, H, W // 2 + 1), for every channel of ``volume``."""
 
     @abstractmethod
     def amplitude(
@@ -194,23 +195,24 @@ class FourierCompose(Randomizable, Transform):
                 optics = optics * member.profile(radii, edge)
 
         spectrum = rfft(volume)
-        if self.noise is None or not self.noise.active.any():
-            spectrum = _scale(spectrum, optics * whole, index)
-        else:
+        grain = None
+        if self.noise is not None and self.noise.active.any():
             amplitude, like_signal = self.noise.amplitude(volume, spectrum, optics, radii, index, voxel_size, mask)
-            grain = _scale(self.noise.white_noise(volume), amplitude if like_signal else amplitude * whole, index)
-            if like_signal:
-                spectrum = _scale(spectrum.add_(grain), optics * whole, index)
+            scale = half_grid_scale(shape, device=volume.device).to(volume.dtype)
+            if like_signal:  # white and ahead of the optics: it passes through the same filters as the signal
+                spectrum.add_(self.noise.normals(volume).mul_(amplitude[..., None, None] * scale))
             else:
-                spectrum = _scale(spectrum, optics * whole, index).add_(grain)
-        for transfer in rest:
-            spectrum = spectrum.mul_(transfer)
-        return like(irfft(spectrum, shape), img)
+                grain = self.noise.normals(volume).mul_(_filter(amplitude * whole, [*rest, scale], index))
+        spectrum.mul_(_filter(optics * whole, rest, index))
+        return like(irfft(spectrum if grain is None else spectrum.add_(grain), shape), img)
 
 
-def _scale(spectrum: Tensor, profile: Tensor, index: Tensor) -> Tensor:
-    """Multiply half grids (C, D, H, W // 2 + 1) by radial values (C or 1, R or 1), in place."""
-    return spectrum.mul_(profile[..., None, None] if profile.shape[-1] == 1 else spread(profile, index))
+def _filter(profile: Tensor, factors: Sequence[Tensor], index: Tensor) -> Tensor:
+    """Radial values (C or 1, R or 1) on the half grid, times other factors: real products cost less than complex."""
+    result = profile[..., None, None] if profile.shape[-1] == 1 else spread(profile, index)
+    for factor in factors:
+        result = result * factor
+    return result
 
 
 class FourierComposed(RandDictTransform):

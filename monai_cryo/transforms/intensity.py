@@ -10,6 +10,7 @@ from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.transforms import Transform
 
+from monai_cryo.physics.fourier import AXES, centred
 from monai_cryo.transforms.base import (
     DictTransform,
     RandDictTransform,
@@ -19,8 +20,6 @@ from monai_cryo.transforms.base import (
     parse_range,
     to_volume,
 )
-
-SPATIAL = (-3, -2, -1)
 
 
 class RandIntensity(RandPhysics):
@@ -75,8 +74,8 @@ class RandIntensity(RandPhysics):
         a = np.where(self.active, self.params["contrast"], 1.0)
         b = np.where(self.active, self.params["brightness"], 0.0)
         scale, shift = (torch.as_tensor(v, dtype=volume.dtype, device=volume.device).view(-1, 1, 1, 1) for v in (a, b))
-        std, mean = torch.std_mean(volume, dim=SPATIAL, keepdim=True, correction=0)
-        return like(torch.addcmul(mean * (1 - scale) + shift * std, volume, scale), img)
+        difference, mean, std = centred(volume)
+        return like(torch.addcmul(mean + shift * std, difference, scale), img)
 
 
 class Standardize(Transform):
@@ -100,14 +99,13 @@ class Standardize(Transform):
     def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
         """Standardise (C, D, H, W); the type, device and floating dtype are kept."""
         volume = to_volume(img, "Standardize")
-        dims = SPATIAL if self.channel_wise else (0, *SPATIAL)
-        std, mean = torch.std_mean(volume, dim=dims, keepdim=True, correction=0)
+        difference, mean, std = centred(volume, AXES if self.channel_wise else (-4, *AXES))
         if not bool(std.isfinite().all()):
             raise ValueError(f"Standardize expects finite values, found NaN or infinity in shape {tuple(volume.shape)}")
         # rounding noise on a constant volume must not be blown up to variance 1
         constant = std <= 1e-6 * mean.abs() + torch.finfo(volume.dtype).tiny
         factor = torch.where(constant, torch.zeros_like(std), 1 / std)
-        return like((volume - mean).mul_(factor), img)
+        return like(difference.mul_(factor), img)
 
 
 class RandIntensityd(RandDictTransform):

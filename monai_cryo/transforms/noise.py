@@ -13,7 +13,7 @@ from torch import Tensor
 
 from monai_cryo._typing import NoiseStage, Region
 from monai_cryo.physics.fourier import irfft, nyquist, spread
-from monai_cryo.physics.noise import half_grid_noise, noise_amplitude, region_power, shell_power, shell_weights
+from monai_cryo.physics.noise import noise_amplitude, region_power, shell_power, shell_weights
 from monai_cryo.transforms.base import (
     RandDictTransform,
     RandPhysics,
@@ -102,15 +102,15 @@ class RandSNR(RandPhysics, FourierNoise):
             "seed": self.R.randint(0, 2**31 - 1, size=n),
         }
 
-    def white_noise(self, volume: Tensor) -> Tensor:
-        """Transform of unit white noise for every channel of ``volume``, (C, D, H, W // 2 + 1)."""
+    def normals(self, volume: Tensor) -> Tensor:
+        """Complex normals on the half grid (C, D, H, W // 2 + 1), each channel from its own seed."""
         c, d, h, w = volume.shape
         parts = volume.new_empty(c, d, h, w // 2 + 1, 2)
         generator = torch.Generator(device=volume.device)
         for channel, part in enumerate(parts):
             if channel < len(self.params["seed"]):  # one seed for all channels goes on from channel to channel
                 generator.manual_seed(int(self.params["seed"][channel]))
-            half_grid_noise(volume.shape, generator, out=part)
+            part.normal_(generator=generator)
         return torch.view_as_complex(parts)
 
     def amplitude(

@@ -16,9 +16,6 @@ from torch import Tensor
 from monai_cryo.physics.pose import bounding_radius, move, rotation_from_uniform
 from monai_cryo.transforms.base import RandDictTransform, RandPhysics, Range, like, parse_range, to_volume
 
-#: radii are rounded up to a multiple of this, so that particles of like size share one resampling
-_RADIUS_STEP = 4
-
 
 class RandPose(RandPhysics):
     """Rotate uniformly over all orientations about the centre voxel N // 2, then shift; trilinear, zero outside.
@@ -100,29 +97,40 @@ class RandPose(RandPhysics):
             self.randomize(volumes[0])
         if not self.active.any():
             return list(images)
-        channels = len(volumes[0])
-        stacked = torch.stack([v.to(volumes[0]) for v in volumes], dim=1)
-        radius = [bounding_radius(v) for v in stacked] if radius_vox is None else [int(r) for r in radius_vox]
+        first, channels = volumes[0], len(volumes[0])
+        if radius_vox is None:
+            radius_vox = [bounding_radius(torch.stack([v[c].to(first) for v in volumes])) for c in range(channels)]
         active = np.broadcast_to(self.active, channels)
         rotation, shift = (
-            torch.as_tensor(np.broadcast_to(self.params[k], (channels, *self.params[k].shape[1:])).copy()).to(stacked)
+            torch.as_tensor(np.broadcast_to(self.params[k], (channels, *self.params[k].shape[1:])).copy()).to(first)
             for k in ("rotation", "shift_vox")
         )
-        groups: dict[int, list[int]] = {}
-        for channel, r in enumerate(radius):
-            if active[channel] and r > 0:
-                groups.setdefault(-(-r // _RADIUS_STEP) * _RADIUS_STEP, []).append(channel)
-        result = stacked.clone()
-        for r, members in groups.items():
-            which = torch.tensor(members, device=stacked.device)
-            result[which] = move(stacked[which], rotation[which], shift[which], radius_vox=r)
-        out: list[Tensor] = [
-            (result[:, i] >= 0.5).to(result.dtype) if is_mask else result[:, i] for i, is_mask in enumerate(binary)
-        ]
+        groups: dict[int, list[int]] = {}  # one resampling for all particles of a size
+        for channel, radius in enumerate(radius_vox):
+            groups.setdefault(int(radius) if active[channel] else 0, []).append(channel)
+        out = [torch.empty_like(first) for _ in volumes]
+        for radius, members in groups.items():
+            which = torch.tensor(members, device=first.device)
+            chosen = [volume[which].to(first) for volume in volumes]
+            if radius > 0:
+                particles = torch.stack([_cube(volume, radius) for volume in chosen], dim=1)
+                moved = move(particles, rotation[which], shift[which], shape=first.shape[1:], radius_vox=radius)
+                chosen = [(v >= 0.5).to(v.dtype) if cut else v for v, cut in zip(moved.unbind(1), binary, strict=True)]
+            for result, volume in zip(out, chosen, strict=True):
+                result[which] = volume
         return [
             like(volume, image) if not is_mask else _like_mask(volume, image)
             for volume, image, is_mask in zip(out, images, binary, strict=True)
         ]
+
+
+def _cube(volume: Tensor, radius: int) -> Tensor:
+    """Cut (..., D, H, W) to the cube within ``radius`` of the centre voxel, which stays at n // 2, where it fits."""
+    if any(n // 2 < radius or n - n // 2 <= radius for n in volume.shape[-3:]):
+        return volume
+    for axis in (-3, -2, -1):
+        volume = volume.narrow(axis, volume.shape[axis] // 2 - radius, 2 * radius + 1)
+    return volume
 
 
 def _like_mask(volume: Tensor, image: NdarrayOrTensor) -> NdarrayOrTensor:

@@ -17,7 +17,7 @@ from monai_cryo._typing import Contrast
 from monai_cryo.physics.ctf import check_ctf_parameters, ctf
 from monai_cryo.physics.detector import sinc_mtf
 from monai_cryo.physics.fourier import frequency_shells, multiplicity, spatial_shape, spread, voxel_size_zyx
-from monai_cryo.physics.noise import half_grid_noise
+from monai_cryo.physics.noise import half_grid_scale
 from monai_cryo.physics.tilt_series import (
     BackProjectionFilter,
     TiltOrder,
@@ -219,8 +219,9 @@ class RandTiltSeries(RandPhysics):
         for channel, part in enumerate(parts):
             if channel < len(self.params["seed"]):  # one seed for all channels goes on from channel to channel
                 generator.manual_seed(int(self.params["seed"][channel]))
-            half_grid_noise((1, spectrum.shape[-2], width), generator, out=part)
-        return torch.view_as_complex(parts)
+            part.normal_(generator=generator)
+        scale = half_grid_scale((1, spectrum.shape[-2], width), device=spectrum.device)
+        return torch.view_as_complex(parts) * scale.to(parts.dtype)
 
     def cut(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
         """Cut (C, D, H, W), such as a mask, to the output size; type, device, dtype and place in space are kept."""
