@@ -62,7 +62,7 @@ def command(*arguments: str) -> None:
 def start_up(quick: bool) -> dict[str, dict[str, float]]:
     """Time the command line's help, the imports, and the bundle with two small iterations."""
     configs = str([str(CONFIGS / name) for name in ("train.yaml", "quick.yaml")])
-    one_iteration = ["--max_epochs", "1", "--epoch_length", "2", "--batch_size", "4", "--val_interval", "2"]
+    few = ["--max_epochs", "1", "--epoch_length", "2", "--batch_size", "4", "--val_interval", "2"]
     with tempfile.TemporaryDirectory() as folder:
         train = [
             "-m",
@@ -74,7 +74,7 @@ def start_up(quick: bool) -> dict[str, dict[str, float]]:
             "--config_file",
             configs,
         ]
-        train += [*one_iteration, "--output_dir", str(Path(folder) / "run")]
+        train += [*few, "--output_dir", str(Path(folder) / "run")]
         commands = {
             "python -c pass": lambda: command("-c", "pass"),
             "python -m monai_cryo --help": lambda: command("-m", "monai_cryo", "--help"),

@@ -120,7 +120,7 @@ def fourier_slice_calls(density: NDArray[np.float32], voxel_size: float) -> dict
 
     n = density.shape[-1]
     volume = torch.as_tensor(density)
-    tilts = torch.as_tensor(Rotation.from_euler("y", TILTS_DEG, degrees=True).as_matrix(), dtype=torch.float32)
+    tilts = torch.as_tensor(Rotation.from_euler("y", TILTS_DEG[:, None], degrees=True).as_matrix(), dtype=torch.float32)
     f = torch.fft.fftfreq(n, voxel_size)[:, None].square() + torch.fft.rfftfreq(n, voxel_size).square()
 
     def call() -> None:

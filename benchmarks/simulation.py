@@ -167,8 +167,13 @@ def main() -> None:
     table(
         ["box", "batch", "device", "threads", "subtomograms/s", "time / floor", "coloured, after: /s", "/ floor"],
         [
-            [r[k] for k in ("box", "batch", "device", "threads", "per_s", "to_floor", "coloured_per_s")]
-            + [r["coloured_to_floor"]]
+            [
+                r[k]
+                for k in (
+                    *("box", "batch", "device", "threads"),
+                    *("per_s", "to_floor", "coloured_per_s", "coloured_to_floor"),
+                )
+            ]
             for r in rows
         ],
     )
@@ -176,8 +181,12 @@ def main() -> None:
     table(
         ["box", "batch", "device", "threads", "ms a batch", *stages, "floor ms", *rows[0]["floor_parts_ms"]],
         [
-            [r["box"], r["batch"], r["device"], r["threads"], r["pipeline_ms"], *r["stages_ms"].values()]
-            + [r["floor_ms"], *r["floor_parts_ms"].values()]
+            [
+                *(r[k] for k in ("box", "batch", "device", "threads", "pipeline_ms")),
+                *r["stages_ms"].values(),
+                r["floor_ms"],
+                *r["floor_parts_ms"].values(),
+            ]
             for r in rows
         ],
     )

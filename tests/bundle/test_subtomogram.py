@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_cryo.data import load_templates, read_mrc, write_mrc
+from monai_cryo.data.templates import save_templates
 
 TINY = {
     "features": [2, 4, 4, 8, 8],
@@ -180,6 +181,20 @@ def test_the_papers_recipe_starts(bundle_root, tmp_path, overlay):
     assert parser.get_parsed_content("optimizer").param_groups[0]["nesterov"]
     snr = parser.get_parsed_content("simulation").transforms[1].transform.noise.snr
     assert snr == ((0.1, 0.1) if overlay else (0.03, 10.0))
+
+
+def test_structures_can_be_held_out_for_validation(bundle_root, tmp_path):
+    source = load_templates()
+    save_templates(source, tmp_path)
+    file = tmp_path / "templates.yaml"
+    file.write_text(
+        file.read_text().replace("sources: [6qzp.mrc]", "sources: [6qzp.mrc, {source: 6qzp.mrc, name: other}]")
+    )
+    flow = workflow(bundle_root, "train", run_id="training", templates=str(file), hold_out=["other"], **TINY)
+    train, validate = (flow.parser.get_parsed_content(f"{k}#dataset").library for k in ("train", "validate"))
+    assert "other" not in train.structures
+    assert "6qzp" not in validate.structures
+    assert train.classes == validate.classes == source.classes
 
 
 def test_the_papers_constants(bundle_root):
