@@ -111,7 +111,7 @@ def compare(
     times: dict[str, list[float]] = {name: [] for name in functions}
     start = time.perf_counter()
     for i in range(repeats):
-        if i >= 3 and time.perf_counter() - start > seconds:
+        if i >= min(3, repeats) and time.perf_counter() - start > seconds:
             break
         for name, function in functions.items():
             wait()
