@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from common import CONFIGS, bundle, compare, finish, machine, parser, peak_memory_mib, show_machine, table
-from training import DEVICE, in_fresh_process
+from training import DEVICE, in_fresh_process, on_one_thread
 
 RECIPES = ("quick", "paper")
 
@@ -38,7 +38,11 @@ def measure(recipe: str, batch: int, box: int, repeats: int) -> list[dict[str, A
     image = torch.randn(batch, 1, box, box, box, device=DEVICE)
     networks = {precision: network(recipe, precision) for precision in ("float32", "bfloat16")}
     times = compare(
-        {name: (lambda n=n: n(image)) for name, n in networks.items()}, repeats=repeats, device=DEVICE, seconds=12
+        {name: (lambda n=n: n(image)) for name, n in networks.items()},
+        repeats=repeats,
+        cpu_time=on_one_thread(),
+        device=DEVICE,
+        seconds=12,
     )
     return [
         {
@@ -85,12 +89,15 @@ def start_up(quick: bool) -> dict[str, dict[str, float]]:
                 "import monai": lambda: command("-c", "import monai"),
                 "bundle: two iterations of 4, from start to end": lambda: command(*train),
             }
-        return compare(commands, repeats=1 if quick else 5)
+        return compare(commands, repeats=1 if quick else 5, seconds=40)
 
 
 def main() -> None:
     """Run."""
-    options = parser(__doc__.splitlines()[0]).parse_args()
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="1: takes CPU time")
+    options = options.parse_args()
+    torch.set_num_threads(options.threads)
     host = machine()
     show_machine(host)
     quick = options.quick

@@ -119,11 +119,18 @@ def compiled(recipe: str, variant: str, batch: int, box: int, repeats: int) -> d
     begin = time.perf_counter()
     fast.ready()
     compile_s = time.perf_counter() - begin
-    times = compare({"plain": plain.ready, "compiled": fast.ready}, repeats=repeats, device=DEVICE)
+    functions = {"plain": plain.ready, "compiled": fast.ready}
+    times = compare(functions, repeats=repeats, device=DEVICE, cpu_time=on_one_thread())
     return {"compile_s": compile_s, "step_s": times["compiled"]["median_s"], "to_plain": times["compiled"]["ratio"]}
 
 
-def _child(queue: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def on_one_thread() -> bool:
+    """Whether CPU time is what to measure: one thread, no GPU."""
+    return DEVICE == "cpu" and torch.get_num_threads() == 1
+
+
+def _child(queue: Any, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int) -> None:
+    torch.set_num_threads(threads)
     queue.put(function(*arguments))
 
 
@@ -131,7 +138,7 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any, timeout_s: f
     """Call in a new process; None if it fails or takes too long."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    process = context.Process(target=_child, args=(queue, function, arguments))
+    process = context.Process(target=_child, args=(queue, function, arguments, torch.get_num_threads()))
     process.start()
     process.join(timeout_s)
     if process.is_alive():
@@ -152,7 +159,7 @@ def measure(recipe: str, batch: int, box: int, repeats: int, with_compile: bool)
         if name.startswith("bfloat16"):
             functions[f"{name}: simulated"] = training.simulated
     functions["simulation"] = trainings["float32"].simulate
-    times = compare(functions, repeats=repeats, device=DEVICE, seconds=50)
+    times = compare(functions, repeats=repeats, device=DEVICE, seconds=50, cpu_time=on_one_thread())
     plain = times["float32: ready"]["median_s"]
     rows = {}
     for name in VARIANTS:
@@ -187,13 +194,18 @@ def measure(recipe: str, batch: int, box: int, repeats: int, with_compile: bool)
 
 def main() -> None:
     """Run."""
-    options = parser(__doc__.splitlines()[0]).parse_args()
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--recipe", choices=("quick", "paper"), action="append", help="one alone; both by default")
+    options.add_argument("--batch", type=int, default=32)
+    options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="1: takes CPU time")
+    options = options.parse_args()
+    torch.set_num_threads(options.threads)
     host = machine()
     show_machine(host)
     quick = options.quick
     results = []
-    for recipe in ("quick",) if quick else ("quick", "paper"):
-        batch, box, repeats = (2, 16, 1) if quick else (32, 40, 9 if recipe == "quick" else 2)
+    for recipe in ("quick",) if quick else options.recipe or ("quick", "paper"):
+        batch, box, repeats = (2, 16, 1) if quick else (options.batch, 40, 9 if recipe == "quick" else 2)
         result = measure(recipe, batch, box, repeats, with_compile=recipe == "quick" and not quick)
         results.append(result)
         names = ("ready_s", "simulated_s", "price_of_simulation", "simulation_alone", "convolutions_s")

@@ -69,11 +69,11 @@ def _as_list(files: str) -> list[str]:
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print the root cause alone where it is a refusal of ours; everything else keeps its traceback."""
-    cause = error
-    while cause.__cause__ is not None:
+    """Print a refusal alone, without the RuntimeErrors that MONAI wraps it in; all else keeps its traceback."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ValueError | FileNotFoundError):
         cause = cause.__cause__
-    if isinstance(cause, ValueError | FileNotFoundError) and not os.environ.get("MONAI_CRYO_TRACEBACK"):
+    if cause is not None and not os.environ.get("MONAI_CRYO_TRACEBACK"):
         print(f"monai_cryo: error: {cause}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)

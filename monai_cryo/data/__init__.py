@@ -6,6 +6,7 @@ from monai_cryo.data.curves import measure_noise_spectrum, read_mtf
 from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.data.labelled import FillMaskd, LabelledData, load_labelled
 from monai_cryo.data.library import BackgroundTemplate, MembraneTemplate, Template, TemplateLibrary
+from monai_cryo.data.maps import density_from_map
 from monai_cryo.data.mrc import MRCReader, MRCWriter, read_mrc, write_mrc
 from monai_cryo.data.preprocessing import (
     CheckVolumed,
@@ -35,6 +36,7 @@ __all__ = [
     "TemplateDataset",
     "TemplateLibrary",
     "contrast_word",
+    "density_from_map",
     "density_from_structure",
     "item_state",
     "list_images",

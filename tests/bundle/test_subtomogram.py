@@ -252,7 +252,18 @@ def test_unreadable_models_are_refused(bundle_root, tmp_path):
     for name in ("broken.pt", "other.pt"):
         done = run(bundle_root, "evaluating", "evaluate", ckpt=tmp_path / name, output_dir=tmp_path)
         assert done.returncode != 0
-        assert f"{name} is no" in done.stderr
+        assert f"error: {tmp_path / name} is no" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_broken_list_is_named(bundle_root, trained, tmp_path):
+    (tmp_path / "dataset.json").write_text("{")
+    done = run(
+        bundle_root, "evaluating", "evaluate", ckpt=trained / "model.pt", dataset_dir=tmp_path, output_dir=tmp_path
+    )
+    assert done.returncode != 0
+    assert f"error: {tmp_path / 'dataset.json'} must be a MONAI datalist" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 class TestZooChecks:
