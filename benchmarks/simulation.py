@@ -47,9 +47,21 @@ def run_all(functions: Sequence[Callable[[], Any]]) -> Callable[[], None]:
     return call
 
 
+def even_batch(dataset: TemplateDataset, count: int) -> dict[str, Any]:
+    """Return a batch with all classes in turn: how much there is to rotate is then no matter of luck."""
+    classes = len(dataset.library.classes)
+    chosen: list[int] = []
+    index = 0
+    while len(chosen) < count:
+        if dataset[index]["class"] == len(chosen) % classes:
+            chosen.append(index)
+        index += 1
+    return collate([dataset[i] for i in chosen], count)
+
+
 def measure(library: TemplateLibrary, count: int, device: str, thread_count: int, repeats: int) -> dict[str, Any]:
     """Time the pipeline of the bundle, its stages and the floor for one batch size."""
-    batch = collate(TemplateDataset(library, 1 << 20), count)
+    batch = even_batch(TemplateDataset(library, 1 << 20), count)
     config = bundle(box=library.box, voxel_size=library.voxel_size)
     simulate = config.get_parsed_content("prepare_batch")
     config = bundle(box=library.box, voxel_size=library.voxel_size, noise_stage="after", noise_power_law=[0.5, 1.5])
@@ -145,12 +157,14 @@ def measure_peers(library: TemplateLibrary, count: int, repeats: int) -> dict[st
 
 def main() -> None:
     """Run."""
-    options = parser(__doc__.splitlines()[0]).parse_args()
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="1: takes CPU time")
+    options = options.parse_args()
     host = machine()
     show_machine(host)
     quick = options.quick
     boxes, batches, repeats = ((40,), (2,), 2) if quick else ((40, 64), (1, 8, 32), 25)
-    places = [("cpu", 1)] if quick else [("cpu", 1), ("cpu", 2)]
+    places = [("cpu", 1)] if quick else [("cpu", n) for n in options.threads]
     if torch.cuda.is_available():
         places.append(("cuda", torch.get_num_threads()))
     rows = []
