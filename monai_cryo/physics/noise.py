@@ -106,29 +106,35 @@ def shell_weights(shape: Sequence[int], index: Tensor, shells: int) -> Tensor:
     return total / total.sum()
 
 
-def shell_power(spectrum: Tensor, shape: Sequence[int], index: Tensor, shells: int) -> Tensor:
-    """Power of volumes by shell; summed over all shells but the first, the variance of the volume (Parseval).
+def spectrum_variance(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
+    """Variance of volumes from their transform (Parseval), the mean left out.
 
     Parameters
     ----------
     spectrum
-        Complex half grid (C, D, H, W // 2 + 1) of volumes of spatial ``shape``.
+        Complex half grid (..., D, H, W // 2 + 1) of volumes of spatial ``shape``.
     shape
         Volume shape; the last three sizes (D, H, W) are used.
-    index
-        Shell of every point, from :func:`~.fourier.frequency_shells`.
-    shells
-        Number of shells.
 
     Returns
     -------
     Tensor
-        (C, shells), each shell's part of the mean square.
+        Shape (...), real.
     """
     d, h, w = spatial_shape(shape)
-    power = torch.view_as_real(spectrum).square().sum(dim=-1)
-    power *= (multiplicity(shape, device=power.device) / float(d * h * w) ** 2).to(power.dtype)
-    return power.new_zeros(len(power), shells).index_add_(1, index.flatten(), power.flatten(1))
+    parts = torch.view_as_real(spectrum)
+    mean = parts[..., 0, 0, 0, :].clone()
+    parts[..., 0, 0, 0, :] = 0  # or its rounding would hide a small variance
+    power = 2 * torch.linalg.vector_norm(parts.flatten(-4), dim=-1).square()
+    for column in single_columns(w):
+        power -= torch.linalg.vector_norm(parts[..., column, :].flatten(-3), dim=-1).square()
+    parts[..., 0, 0, 0, :] = mean
+    return power / float(d * h * w) ** 2
+
+
+def single_columns(width: int) -> tuple[int, ...]:
+    """Columns of the half grid that stand for themselves alone: frequency 0 and, on even boxes, Nyquist."""
+    return (0, width // 2) if width % 2 == 0 else (0,)
 
 
 def region_power(volume: Tensor, mask: Tensor | None = None) -> Tensor:

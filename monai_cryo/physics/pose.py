@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+from monai_cryo.physics.fourier import spatial_shape
 
 
 def rotation_from_uniform(u: Tensor) -> Tensor:
@@ -77,25 +80,71 @@ def move(
     Tensor
         (B, K, *shape), in the input's dtype.
     """
-    size = tuple(int(n) for n in (shape or volume.shape[-3:]))
+    size = spatial_shape(shape or volume.shape)
     if radius_vox is None:
         return _sample(volume, rotation, shift_vox, size)
-    # one voxel more on each side for the interpolation's reach, one for the fractional part of the shift
-    cube = (2 * radius_vox + 4,) * 3
-    if all(c >= n for c, n in zip(cube, size, strict=True)):
-        return _sample(volume, rotation, shift_vox, size)
-    whole = shift_vox.round()
-    moved = _sample(volume, rotation, shift_vox - whole, cube)
-    result = volume.new_zeros(*volume.shape[:2], *size)
-    for b, offset in enumerate(whole.long().tolist()):
-        target, source = [], []
-        for o, c, n in zip(offset, cube, size, strict=True):
-            start = n // 2 + o - c // 2
-            low, high = max(start, 0), min(start + c, n)
-            target.append(slice(low, max(high, low)))
-            source.append(slice(low - start, max(high, low) - start))
-        result[b][:, *target] = moved[b][:, *source]
-    return result
+    values, index = move_within(volume, rotation, shift_vox, size, radius_vox)
+    result = volume.new_zeros(*volume.shape[:2], math.prod(size))
+    return result.scatter_(2, index[:, None].expand(values.shape), values).unflatten(2, size)
+
+
+def move_within(
+    volume: Tensor, rotation: Tensor, shift_vox: Tensor, shape: Sequence[int], radius_vox: int
+) -> tuple[Tensor, Tensor]:
+    """As :func:`move`, but only where something may come to lie: half the cube around a particle is empty corners.
+
+    Parameters
+    ----------
+    volume, rotation, shift_vox
+        As for :func:`move`.
+    shape
+        Spatial shape of the result.
+    radius_vox
+        Everything non-zero lies within this many voxels of the centre.
+
+    Returns
+    -------
+    tuple of Tensor
+        Values (B, K, N) and where they belong in the flattened result, (B, N) int64, the same for all K. A place may
+        be named twice, with one value; all places not named are zero.
+    """
+    size = spatial_shape(shape)
+    ball = _ball(radius_vox, volume.dtype, str(volume.device))
+    if ball.shape[1] >= math.prod(size):
+        everywhere = torch.arange(math.prod(size), device=volume.device).expand(len(volume), -1)
+        return _sample(volume, rotation, shift_vox, size).flatten(2), everywhere
+    kind: dict[str, Any] = {"device": volume.device, "dtype": volume.dtype}
+    source = central(volume, radius_vox)
+    into, centre, out = (
+        torch.tensor([[f(n)] for n in reversed(s)], **kind)
+        for f, s in ((lambda n: max(n - 1, 1), source.shape[-3:]), (lambda n: n // 2, source.shape[-3:]), (int, size))
+    )
+    shift = shift_vox.to(**kind).flip(-1)[..., None]
+    first = -(out / 2).floor()
+    # voxels (x, y, z) from the centre; one outside the box moves onto its face, and there repeats what is there
+    target = (shift.round() + ball).clamp_(first, first + out - 1)
+    inverse = rotation.to(**kind).mT * (2 / into)
+    points = torch.baddbmm(centre * 2 / into - 1 - inverse @ shift, inverse, target)
+    values = F.grid_sample(source, points.mT[:, None, None], "bilinear", "zeros", align_corners=True)
+    target -= first
+    row = (target[:, 2] * size[1]).add_(target[:, 1])  # exact in float32 up to 2^24 rows
+    return values[:, :, 0, 0], row.long().mul_(size[2]).add_(target[:, 0].long())
+
+
+def central(volume: Tensor, radius_vox: int) -> Tensor:
+    """Cut (..., D, H, W) to what lies within ``radius_vox`` of the centre along each axis; N // 2 stays the centre."""
+    z, y, x = (slice(max(n // 2 - radius_vox, 0), n // 2 + radius_vox + 1) for n in volume.shape[-3:])
+    return volume[..., z, y, x]
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept must serve training too
+def _ball(radius_vox: int, dtype: torch.dtype, device: str) -> Tensor:
+    """Voxels (x, y, z) a particle may reach, (3, N): its radius, the interpolation's reach and half a voxel's shift."""
+    reach = radius_vox + 1.5 * math.sqrt(3)
+    axis = torch.arange(-int(reach), int(reach) + 1)
+    inside = axis[:, None, None].square() + axis[:, None].square() + axis.square() < reach**2
+    return inside.nonzero().flip(1).T.sub(int(reach)).to(device, dtype).contiguous()
 
 
 def _sample(volume: Tensor, rotation: Tensor, shift_vox: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -14,18 +14,17 @@ from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
 from monai_cryo.physics.fourier import frequency_shells, irfft, nyquist, rfft, spread, voxel_size_zyx
-from monai_cryo.physics.noise import half_grid_scale
 from monai_cryo.transforms.base import RandDictTransform, RandPhysics, image_voxel_size, like, to_volume
 
 
 class FourierNoise(Transform):
-    """Base of the noise a :class:`FourierCompose` can add: random normals, and the amplitude they are to have."""
+    """Base of the noise a :class:`FourierCompose` can add: unit white noise, and the amplitude it is to have."""
 
     active: np.ndarray
 
     @abstractmethod
-    def normals(self, volume: Tensor) -> Tensor:
-        """Complex normals on the half grid (C, D, H, W // 2 + 1), for every channel of ``volume``."""
+    def white_noise(self, volume: Tensor) -> Tensor:
+        """Transform of white noise of variance 1 (C, D, H, W // 2 + 1), for every channel of ``volume``."""
 
     @abstractmethod
     def amplitude(
@@ -198,11 +197,12 @@ class FourierCompose(Randomizable, Transform):
         grain = None
         if self.noise is not None and self.noise.active.any():
             amplitude, like_signal = self.noise.amplitude(volume, spectrum, optics, radii, index, voxel_size, mask)
-            scale = half_grid_scale(shape, device=volume.device).to(volume.dtype)
+            grain = self.noise.white_noise(volume)
             if like_signal:  # white and ahead of the optics: it passes through the same filters as the signal
-                spectrum.add_(self.noise.normals(volume).mul_(amplitude[..., None, None] * scale))
+                torch.view_as_real(spectrum).addcmul_(torch.view_as_real(grain), amplitude[..., None, None, None])
+                grain = None
             else:
-                grain = self.noise.normals(volume).mul_(_filter(amplitude * whole, [*rest, scale], index))
+                grain.mul_(_filter(amplitude * whole, rest, index))
         spectrum.mul_(_filter(optics * whole, rest, index))
         return like(irfft(spectrum if grain is None else spectrum.add_(grain), shape), img)
 

@@ -75,7 +75,7 @@ class RandIntensity(RandPhysics):
         b = np.where(self.active, self.params["brightness"], 0.0)
         scale, shift = (torch.as_tensor(v, dtype=volume.dtype, device=volume.device).view(-1, 1, 1, 1) for v in (a, b))
         difference, mean, std = centred(volume)
-        return like(torch.addcmul(mean + shift * std, difference, scale), img)
+        return like(difference.mul_(scale).add_(mean + shift * std), img)
 
 
 class Standardize(Transform):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from monai_cryo._typing import NoiseStage, Region
 from monai_cryo.physics.fourier import irfft, nyquist, spread
-from monai_cryo.physics.noise import noise_amplitude, region_power, shell_power, shell_weights
+from monai_cryo.physics.noise import noise_amplitude, region_power, shell_weights, single_columns, spectrum_variance
 from monai_cryo.transforms.base import (
     RandDictTransform,
     RandPhysics,
@@ -102,15 +103,17 @@ class RandSNR(RandPhysics, FourierNoise):
             "seed": self.R.randint(0, 2**31 - 1, size=n),
         }
 
-    def normals(self, volume: Tensor) -> Tensor:
-        """Complex normals on the half grid (C, D, H, W // 2 + 1), each channel from its own seed."""
+    def white_noise(self, volume: Tensor) -> Tensor:
+        """Transform of white noise of variance 1 (C, D, H, W // 2 + 1), each channel from its own seed."""
         c, d, h, w = volume.shape
         parts = volume.new_empty(c, d, h, w // 2 + 1, 2)
         generator = torch.Generator(device=volume.device)
         for channel, part in enumerate(parts):
             if channel < len(self.params["seed"]):  # one seed for all channels goes on from channel to channel
                 generator.manual_seed(int(self.params["seed"][channel]))
-            part.normal_(generator=generator)
+            part.normal_(std=math.sqrt(d * h * w / 2), generator=generator)
+        for column in single_columns(w):
+            parts[..., column, :] *= math.sqrt(2)
         return torch.view_as_complex(parts)
 
     def amplitude(
@@ -162,14 +165,14 @@ class RandSNR(RandPhysics, FourierNoise):
 
         before = after = volume.new_zeros(len(volume))
         if bool((share > 0).any()):
-            before = _power_or_one(region_power(volume, inside)) * noise_to_signal * share
+            power = spectrum_variance(spectrum, volume.shape) if inside is None else region_power(volume, inside)
+            before = _power_or_one(power) * noise_to_signal * share
         if bool((share < 1).any()):
+            imaged = spectrum * (optics[..., None, None] if optics.shape[-1] == 1 else spread(optics, index))
             if inside is None:
-                power = shell_power(spectrum, volume.shape, index, len(radii))
-                variance = (power * optics.square())[:, 1:].sum(dim=-1)
+                variance = spectrum_variance(imaged, volume.shape)
             else:
-                imaged = irfft(spectrum * (optics if optics.shape[-1] == 1 else spread(optics, index)), volume.shape)
-                variance = region_power(imaged, inside)
+                variance = region_power(irfft(imaged, volume.shape), inside)
             after = _power_or_one(variance) * noise_to_signal * (1 - share)
 
         if not after.any() and self.spectrum is None and self.power_law == (0, 0) and self.lowpass[0] == float("inf"):

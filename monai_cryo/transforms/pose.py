@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
-from monai_cryo.physics.pose import bounding_radius, move, rotation_from_uniform
+from monai_cryo.physics.pose import bounding_radius, central, move_within, rotation_from_uniform
 from monai_cryo.transforms.base import RandDictTransform, RandPhysics, Range, like, parse_range, to_volume
 
 
@@ -108,29 +108,24 @@ class RandPose(RandPhysics):
         groups: dict[int, list[int]] = {}  # one resampling for all particles of a size
         for channel, radius in enumerate(radius_vox):
             groups.setdefault(int(radius) if active[channel] else 0, []).append(channel)
-        out = [torch.empty_like(first) for _ in volumes]
+        volumes = [volume.to(first) for volume in volumes]
+        out = [torch.zeros_like(first, memory_format=torch.contiguous_format) for _ in volumes]
         for radius, members in groups.items():
             which = torch.tensor(members, device=first.device)
-            chosen = [volume[which].to(first) for volume in volumes]
-            if radius > 0:
-                particles = torch.stack([_cube(volume, radius) for volume in chosen], dim=1)
-                moved = move(particles, rotation[which], shift[which], shape=first.shape[1:], radius_vox=radius)
-                chosen = [(v >= 0.5).to(v.dtype) if cut else v for v, cut in zip(moved.unbind(1), binary, strict=True)]
-            for result, volume in zip(out, chosen, strict=True):
-                result[which] = volume
+            if radius == 0:
+                for result, volume in zip(out, volumes, strict=True):
+                    result.index_copy_(0, which, volume.index_select(0, which))
+                continue
+            particles = torch.stack([central(volume, radius).index_select(0, which) for volume in volumes], dim=1)
+            values, index = move_within(particles, rotation[which], shift[which], first.shape, radius)
+            index = (index + which[:, None] * first[0].numel()).flatten()
+            for result, value, cut in zip(out, values.unbind(1), binary, strict=True):
+                value = value.flatten()
+                result.view(-1).scatter_(0, index, value.ge_(0.5) if cut else value)
         return [
             like(volume, image) if not is_mask else _like_mask(volume, image)
             for volume, image, is_mask in zip(out, images, binary, strict=True)
         ]
-
-
-def _cube(volume: Tensor, radius: int) -> Tensor:
-    """Cut (..., D, H, W) to the cube within ``radius`` of the centre voxel, which stays at n // 2, where it fits."""
-    if any(n // 2 < radius or n - n // 2 <= radius for n in volume.shape[-3:]):
-        return volume
-    for axis in (-3, -2, -1):
-        volume = volume.narrow(axis, volume.shape[axis] // 2 - radius, 2 * radius + 1)
-    return volume
 
 
 def _like_mask(volume: Tensor, image: NdarrayOrTensor) -> NdarrayOrTensor:

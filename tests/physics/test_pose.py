@@ -85,3 +85,14 @@ def test_another_output_shape_keeps_the_centre():
     out = move(volume, torch.eye(3)[None], torch.zeros(1, 3), shape=(12, 14, 16))
     assert out.squeeze().round(decimals=4).nonzero().tolist() == [[6, 7, 8]]
     assert bounding_radius(torch.zeros(4, 4, 4)) == 0
+
+
+@pytest.mark.parametrize("radius", [3, 6, 9])
+def test_only_the_ball_around_a_particle_is_resampled(radius):
+    generator = torch.Generator().manual_seed(radius)
+    grid = torch.stack(torch.meshgrid(*(torch.arange(n) - n // 2 for n in (20, 22, 24)), indexing="ij"))
+    volume = torch.rand(6, 2, 20, 22, 24, generator=generator) * (grid.square().sum(dim=0) <= radius**2)
+    rotation = rotation_from_uniform(torch.rand(6, 3, generator=generator))
+    shift = torch.rand(6, 3, generator=generator) * 12 - 6  # also beyond the box's faces
+    ours = move(volume, rotation, shift, radius_vox=radius)
+    torch.testing.assert_close(ours, move(volume, rotation, shift), atol=1e-5, rtol=0)
