@@ -92,6 +92,8 @@ def test_tensorboard_holds_scalars_and_pictures(trained):
     assert wanted | {"accuracy", "mean_iou"} <= scalars
     assert len(log.Scalars("train/loss")) == TINY["max_epochs"] * TINY["epoch_length"]
     assert log.Tags()["images"] == ["predictions"]
+    rates = [event.value for event in log.Scalars("train/learning_rate")]
+    assert rates[0] < rates[1] > rates[-1]  # the quick recipe's one-cycle schedule, step by step
 
 
 def test_a_resumed_run_goes_on(bundle_root, trained, tmp_path):
