@@ -66,37 +66,49 @@ def noise_amplitude(
     return torch.where(coloured & (frequency == 0), torch.zeros_like(amplitude), amplitude)
 
 
-def half_grid_scale(shape: Sequence[int], *, device: torch.device | str | None = None) -> Tensor:
-    """Factor (W // 2 + 1,) that makes complex normals on the half grid the transform of noise of variance 1.
+def half_grid_noise(
+    shape: Sequence[int],
+    seeds: Sequence[int],
+    *,
+    transformed: int = 3,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Transforms of white noise of variance 1, drawn directly on the half grid.
 
     The half grid's first and (on even boxes) last columns hold each frequency twice, once conjugated, and ``irfftn``
-    keeps only their Hermitian part; drawn sqrt(2) too large there, the volume has the right variance everywhere.
-    """
-    d, h, w = spatial_shape(shape)
-    # each part has variance 1; |N|^2 must average D * H * W
-    return math.sqrt(d * h * w / 2) * (2.0 / multiplicity(shape, device=device)).sqrt()
-
-
-def half_grid_noise(shape: Sequence[int], generator: torch.Generator, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Transform of one volume of white noise of variance 1, drawn directly on the half grid.
+    keeps only their Hermitian part; drawn sqrt(2) too large there, the noise has the right variance everywhere.
 
     Parameters
     ----------
     shape
-        Volume shape; the last three sizes (D, H, W) are used.
-    generator
-        Source of the numbers; the result lies on its device.
+        Of the noise, (C, ..., W).
+    seeds
+        One for each of the C channels; where they are fewer, the last one's stream goes on through the channels left.
+    transformed
+        How many trailing axes the transform goes over: 3 for volumes, 2 for stacks of projections.
     dtype
         Real type, float32 or float64.
+    device
+        Of the result.
 
     Returns
     -------
     Tensor
-        Complex, (D, H, W // 2 + 1), scaled as ``rfftn`` scales.
+        Complex, (C, ..., W // 2 + 1), scaled as ``rfftn`` scales.
     """
-    d, h, w = spatial_shape(shape)
-    normals = torch.empty(d, h, w // 2 + 1, 2, dtype=dtype, device=generator.device).normal_(generator=generator)
-    return torch.view_as_complex(normals) * half_grid_scale(shape, device=normals.device).to(dtype)
+    *lead, w = (int(n) for n in shape)
+    parts = torch.empty(*lead, w // 2 + 1, 2, dtype=dtype, device=device)
+    generator = torch.Generator(device=parts.device)
+    # each of the two parts has this deviation, so that |N|^2 averages the number of voxels
+    std = math.sqrt(math.prod(shape[-transformed:]) / 2)
+    for channel, part in enumerate(parts):
+        if channel < len(seeds):
+            generator.manual_seed(int(seeds[channel]))
+        part.normal_(std=std, generator=generator)
+    for column in single_columns(w):
+        parts[..., column, :] *= math.sqrt(2)
+    return torch.view_as_complex(parts)
 
 
 def shell_weights(shape: Sequence[int], index: Tensor, shells: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from monai_cryo._typing import NoiseStage, Region
 from monai_cryo.physics.fourier import irfft, nyquist, spread
-from monai_cryo.physics.noise import noise_amplitude, region_power, shell_weights, single_columns, spectrum_variance
+from monai_cryo.physics.noise import half_grid_noise, noise_amplitude, region_power, shell_weights, spectrum_variance
 from monai_cryo.transforms.base import (
     RandDictTransform,
     RandPhysics,
@@ -105,16 +104,7 @@ class RandSNR(RandPhysics, FourierNoise):
 
     def white_noise(self, volume: Tensor) -> Tensor:
         """Transform of white noise of variance 1 (C, D, H, W // 2 + 1), each channel from its own seed."""
-        c, d, h, w = volume.shape
-        parts = volume.new_empty(c, d, h, w // 2 + 1, 2)
-        generator = torch.Generator(device=volume.device)
-        for channel, part in enumerate(parts):
-            if channel < len(self.params["seed"]):  # one seed for all channels goes on from channel to channel
-                generator.manual_seed(int(self.params["seed"][channel]))
-            part.normal_(std=math.sqrt(d * h * w / 2), generator=generator)
-        for column in single_columns(w):
-            parts[..., column, :] *= math.sqrt(2)
-        return torch.view_as_complex(parts)
+        return half_grid_noise(volume.shape, self.params["seed"].tolist(), dtype=volume.dtype, device=volume.device)
 
     def amplitude(
         self,

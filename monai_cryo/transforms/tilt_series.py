@@ -17,7 +17,7 @@ from monai_cryo._typing import Contrast
 from monai_cryo.physics.ctf import check_ctf_parameters, ctf
 from monai_cryo.physics.detector import sinc_mtf
 from monai_cryo.physics.fourier import frequency_shells, multiplicity, spatial_shape, spread, voxel_size_zyx
-from monai_cryo.physics.noise import half_grid_scale
+from monai_cryo.physics.noise import half_grid_noise
 from monai_cryo.physics.tilt_series import (
     BackProjectionFilter,
     TiltOrder,
@@ -206,22 +206,13 @@ class RandTiltSeries(RandPhysics):
         after = (1 - self.noise_before_fraction) * noise
         # two independent grains add up in power
         amplitude = (before[:, None, None, None] * passed + after[:, None, None, None]).sqrt()
-        spectrum = spectrum * optics + self._white_noise(spectrum, width) * amplitude
+        series = (*spectrum.shape[:-1], width)
+        grain = half_grid_noise(series, self.params["seed"].tolist(), transformed=2, **kind)
+        spectrum = spectrum * optics + grain * amplitude
 
         weight = reconstruction_filter(tilts, width, depth, filter=self.filter).to(**kind)[..., None, :]
         projections = torch.fft.irfft2(spectrum * weight, s=(height, width))
         return back_project(projections, tilts, self.output_size or volume.shape)
-
-    def _white_noise(self, spectrum: Tensor, width: int) -> Tensor:
-        """Transform of unit white noise for a series' projections, (C, T, H, W // 2 + 1)."""
-        parts = torch.empty_like(torch.view_as_real(spectrum))
-        generator = torch.Generator(device=spectrum.device)
-        for channel, part in enumerate(parts):
-            if channel < len(self.params["seed"]):  # one seed for all channels goes on from channel to channel
-                generator.manual_seed(int(self.params["seed"][channel]))
-            part.normal_(generator=generator)
-        scale = half_grid_scale((1, spectrum.shape[-2], width), device=spectrum.device)
-        return torch.view_as_complex(parts) * scale.to(parts.dtype)
 
     def cut(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
         """Cut (C, D, H, W), such as a mask, to the output size; type, device, dtype and place in space are kept."""

@@ -12,13 +12,24 @@ from monai_cryo.physics.fourier import frequency_shells, irfft, spread
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (7, 8, 9), (8, 7, 6)])
 def test_every_voxel_has_variance_one_and_voxels_are_independent(shape):
-    generator = torch.Generator().manual_seed(1)
-    many = torch.stack([irfft(half_grid_noise(shape, generator), shape) for _ in range(4000)])
+    many = irfft(half_grid_noise((4000, *shape), [1]), shape)
     np.testing.assert_allclose(many.var(dim=0), 1.0, atol=0.12)
     np.testing.assert_allclose(many.mean(dim=0), 0.0, atol=0.08)
     flat = many.flatten(1)
     correlation = (flat[:, :1] * flat[:, 1:]).mean(dim=0)
     assert float(correlation.abs().max()) < 0.1
+
+
+def test_stacks_of_projections_have_variance_one_too():
+    noise = torch.fft.irfft2(half_grid_noise((2, 2000, 8, 7), [1, 2], transformed=2), s=(8, 7))
+    np.testing.assert_allclose(noise.var(dim=(0, 1)), 1.0, atol=0.12)
+
+
+def test_each_channel_has_its_seed():
+    together = half_grid_noise((2, 4, 4, 4), [5, 6])
+    for channel, seed in enumerate((5, 6)):
+        assert torch.equal(together[channel], half_grid_noise((1, 4, 4, 4), [seed])[0])
+    assert not torch.equal(*half_grid_noise((2, 4, 4, 4), [5]))
 
 
 def test_power_law_and_lowpass():
@@ -40,10 +51,7 @@ def test_a_measured_spectrum_comes_back():
     table = [[0.0, 4.0], [0.3, 2.0], [0.6, 1.0], [1.0, 0.5]]
     radii, index = frequency_shells(shape, voxel_size)
     amplitude = noise_amplitude(radii, 0.05, spectrum=table)
-    generator = torch.Generator().manual_seed(3)
-    volumes = torch.stack(
-        [irfft(half_grid_noise(shape, generator) * spread(amplitude, index), shape) for _ in range(16)]
-    )
+    volumes = irfft(half_grid_noise((16, *shape), [3]) * spread(amplitude, index), shape)
     frequency, power = radial_power_spectrum(volumes, voxel_size)
     expected = np.interp(frequency / 0.05, *np.array(table).T)
     np.testing.assert_allclose(power.mean(dim=0)[2:], expected[2:], rtol=0.08)
