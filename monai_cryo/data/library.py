@@ -108,7 +108,9 @@ class MembraneTemplate:
             offset_a=offset,
             leaflet_sigma_a=sigma,
         )
-        return density / (density * mask).sum() * mask.sum(), mask
+        # in float64: a float32 sum depends on the number of threads, and workers have fewer than the main process
+        mean = (density * mask).sum(dtype=torch.float64) / mask.sum()
+        return density / mean.to(density.dtype), mask
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,18 @@ def test_workers_and_ranks_do_not_change_the_items(dataset):
         assert all(torch.equal(other[i], plain[i]) for i in plain)
 
 
+def test_the_number_of_threads_does_not_change_the_items(dataset):
+    before = torch.get_num_threads()
+    try:
+        items = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            items.append([dataset[i]["image"] for i in range(40)])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, two) for one, two in zip(*items, strict=True))
+
+
 def test_sampler_epochs_and_ranks_are_disjoint():
     sampler = CounterSampler(6)
     first = list(sampler)
