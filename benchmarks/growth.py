@@ -23,8 +23,9 @@ from common import (
     threads,
 )
 
-from monai_cryo.data import TemplateDataset, TemplateLibrary
-from monai_cryo.data.library import Template
+from monai_cryo.data import TemplateDataset
+from monai_cryo.templates import TemplateLibrary
+from monai_cryo.templates.library import Template
 from monai_cryo.transforms import RandTiltSeries
 
 mpl.use("Agg")

@@ -15,8 +15,9 @@ from common import VOXEL_SIZE, bundle, collate, compare, finish, machine, parser
 from peers import peers
 from torch import Tensor
 
-from monai_cryo.data import TemplateDataset, TemplateLibrary
+from monai_cryo.data import TemplateDataset
 from monai_cryo.engines import SimulateBatch
+from monai_cryo.templates import TemplateLibrary
 from monai_cryo.transforms import FourierCompose, RandIntensity, RandPose, RandTiltSeries, Standardize
 
 AXES = (-3, -2, -1)

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from monai_cryo.data import item_state, load_labelled, load_templates, measure_noise_spectrum, read_mrc
+from monai_cryo.data import item_state, load_labelled
+from monai_cryo.io import measure_noise_spectrum, read_mrc
 from monai_cryo.physics import radial_power_spectrum
+from monai_cryo.templates import load_templates
 from monai_cryo.transforms import (
     CTF,
     MTF,

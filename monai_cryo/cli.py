@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from monai_cryo import __version__
 
 if TYPE_CHECKING:
-    from monai_cryo.data.library import TemplateLibrary
+    from monai_cryo.templates.library import TemplateLibrary
 
     Verbs = argparse._SubParsersAction["_Parser"]
 
@@ -123,7 +123,7 @@ def _positive(kind: type[int] | type[float]) -> Any:
 
 
 def _load(options: argparse.Namespace) -> TemplateLibrary:
-    from monai_cryo.data.templates import load_templates
+    from monai_cryo.templates.file import load_templates
 
     return load_templates(options.file, options.voxel_size, options.box, progress=sys.stderr.isatty())
 
@@ -131,7 +131,7 @@ def _load(options: argparse.Namespace) -> TemplateLibrary:
 def _list_templates(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from monai_cryo.data.library import Template
+    from monai_cryo.templates.library import Template
 
     library = _load(options)
     print(f"{len(library.classes)} classes, voxel size {library.voxel_size:g} Å, box {library.box}")
@@ -160,7 +160,7 @@ def _show_templates(options: argparse.Namespace) -> None:
 def _build_templates(options: argparse.Namespace) -> None:
     import json
 
-    from monai_cryo.data.templates import describe_sources, save_templates, write_text
+    from monai_cryo.templates.file import describe_sources, save_templates, write_text
 
     library = _load(options)
     if options.output.resolve() == options.file.resolve().parent:
@@ -178,7 +178,7 @@ def _build_templates(options: argparse.Namespace) -> None:
 
 
 def _fetch_templates(options: argparse.Namespace) -> None:
-    from monai_cryo.data.fetch import fetch
+    from monai_cryo.templates.fetch import fetch
 
     for source in options.sources:
         print(fetch(source, base_url=options.base_url))
@@ -190,13 +190,12 @@ def _add_gallery(verbs: Verbs) -> None:
     gallery.set_defaults(run=_draw_gallery)
     gallery.add_argument("--output", type=Path, default=Path("gallery.png"), metavar="PNG", help="%(default)s")
     gallery.add_argument("--spectra", type=Path, metavar="PNG", help="log power spectra of the same volumes, x-z")
-    gallery.add_argument("--physics", type=Path, metavar="DIR", help="one picture a formula of docs/physics.md")
     gallery.add_argument("--templates", type=Path, metavar="FILE", help="YAML of classes; default: the embedded ones")
     gallery.add_argument("--seed", type=int, default=0, help="%(default)s")
 
 
 def _draw_gallery(options: argparse.Namespace) -> None:
-    from monai_cryo.data.templates import load_templates
+    from monai_cryo.templates.file import load_templates
     from monai_cryo.visualize.gallery import draw_gallery, draw_spectra
 
     library = load_templates(options.templates)
@@ -205,10 +204,6 @@ def _draw_gallery(options: argparse.Namespace) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             draw(library, seed=options.seed).savefig(path, dpi=110)
             print(path)
-    if options.physics is not None:
-        from monai_cryo.visualize.physics import draw_all
-
-        print(*draw_all(library, options.physics), sep="\n")
 
 
 def _add_bundle(verbs: Verbs) -> None:

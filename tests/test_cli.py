@@ -12,7 +12,7 @@ from matplotlib import image as picture
 
 from monai_cryo import __version__
 from monai_cryo.cli import main
-from monai_cryo.data.mrc import read_mrc, write_mrc
+from monai_cryo.io.mrc import read_mrc, write_mrc
 
 
 @pytest.fixture

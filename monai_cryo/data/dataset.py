@@ -6,8 +6,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from monai_cryo.data.library import TemplateLibrary
 from monai_cryo.data.seeding import item_state
+from monai_cryo.templates.library import TemplateLibrary
 
 
 class TemplateDataset(Dataset[dict[str, Any]]):

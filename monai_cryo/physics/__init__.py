@@ -5,7 +5,7 @@ Volumes are ``(..., D, H, W)``, parameters have one value a leading index, units
 
 from __future__ import annotations
 
-from monai_cryo.physics.ctf import ctf
+from monai_cryo.physics.contrast_transfer import ctf
 from monai_cryo.physics.detector import curve_mtf, sinc_mtf
 from monai_cryo.physics.fourier import (
     apply_transfer,

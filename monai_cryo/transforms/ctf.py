@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from torch import Tensor
 
 from monai_cryo._typing import Contrast, CTFMode
-from monai_cryo.physics.ctf import check_ctf_parameters, ctf
+from monai_cryo.physics.contrast_transfer import check_ctf_parameters, ctf
 from monai_cryo.transforms.base import DictTransform, RandDictTransform, RandPhysics, Range, parse_range
 from monai_cryo.transforms.fourier import RadialFilter, RandFilter
 

@@ -14,7 +14,7 @@ from monai.utils import convert_to_dst_type, ensure_tuple
 from torch import Tensor
 
 from monai_cryo._typing import Contrast
-from monai_cryo.physics.ctf import check_ctf_parameters, ctf
+from monai_cryo.physics.contrast_transfer import check_ctf_parameters, ctf
 from monai_cryo.physics.detector import sinc_mtf
 from monai_cryo.physics.fourier import frequency_shells, multiplicity, spatial_shape, spread, voxel_size_zyx
 from monai_cryo.physics.noise import half_grid_noise

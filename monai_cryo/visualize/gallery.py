@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from monai.transforms import Randomizable, Transform
 
-from monai_cryo.data.library import TemplateLibrary
 from monai_cryo.data.seeding import item_state
+from monai_cryo.templates.library import TemplateLibrary
 from monai_cryo.transforms import (
     MTF,
     FourierCompose,

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from monai_cryo.data.library import TemplateLibrary
+from monai_cryo.templates.library import TemplateLibrary
 
 __all__ = ["show_templates"]
 

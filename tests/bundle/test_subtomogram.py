@@ -13,8 +13,9 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from monai_cryo.data import load_templates, read_mrc, write_mrc
-from monai_cryo.data.templates import save_templates
+from monai_cryo.io import read_mrc, write_mrc
+from monai_cryo.templates import load_templates
+from monai_cryo.templates.file import save_templates
 
 TINY = {
     "features": [2, 4, 4, 8, 8],

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.data import load_labelled, preprocessing, write_mrc
+from monai_cryo.data import load_labelled, preprocessing
+from monai_cryo.io import write_mrc
 
 CLASSES = ["ribosome", "membrane"]
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from monai.data import DataLoader
 
-from monai_cryo.data import CounterSampler, ItemRandomState, TemplateDataset, item_state, load_templates
+from monai_cryo.data import CounterSampler, ItemRandomState, TemplateDataset, item_state
+from monai_cryo.templates import load_templates
 
 
 @pytest.fixture(scope="module")

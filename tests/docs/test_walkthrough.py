@@ -85,7 +85,7 @@ def test_evaluation_scores_fifteen_of_each_and_counts_the_rest(walked):
 
 def test_the_library_of_the_page_is_one(tmp_path):
     """The YAML at the top has only options that exist: what is refused first is a file that is not there."""
-    from monai_cryo.data import load_templates
+    from monai_cryo.templates import load_templates
 
     block = re.search(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     (tmp_path / "lib.yaml").write_text(block[1], encoding="utf-8")

@@ -8,8 +8,9 @@ from monai.transforms import Compose
 from torch.utils.data import default_collate
 
 import monai_cryo.transforms as T  # noqa: N812
-from monai_cryo.data import TemplateDataset, load_templates
+from monai_cryo.data import TemplateDataset
 from monai_cryo.engines import PrepareLabelled, SimulateBatch
+from monai_cryo.templates import load_templates
 
 
 def pipeline(channel_wise=True):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 from torch import Tensor
 
-from monai_cryo.data.mrc import read_mrc
+from monai_cryo.io.mrc import read_mrc
 
 __all__ = ["CUBIC_A_PER_DALTON", "THRESHOLD_RULES", "density_from_map", "threshold_level"]
 

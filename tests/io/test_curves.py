@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.data import measure_noise_spectrum, read_mtf, write_mrc
+from monai_cryo.io import measure_noise_spectrum, read_mtf, write_mrc
 from monai_cryo.physics import radial_power_spectrum
 from monai_cryo.transforms import MTF, AddNoise
 

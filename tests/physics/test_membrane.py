@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.physics.bilayer import bilayer
+from monai_cryo.physics.membrane import bilayer
 
 SHAPE, VOXEL = (18, 20, 25), (12.0, 10.0, 13.68)
 

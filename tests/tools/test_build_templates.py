@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import json
 
+import build_templates as program
 import numpy as np
 import pytest
 import torch
+from proteasome import core_frame, find_half_core, length_a
 from scipy.spatial.transform import Rotation
 
-from monai_cryo.data.embedded import build as program
-from monai_cryo.data.embedded.proteasome import core_frame, find_half_core, length_a
-from monai_cryo.data.mrc import read_mrc
-from monai_cryo.data.structures import read_structure
-from monai_cryo.data.templates import EMBEDDED, load_templates
+from monai_cryo.io.mrc import read_mrc
 from monai_cryo.physics.density import atoms_to_density
+from monai_cryo.templates.file import EMBEDDED, load_templates
+from monai_cryo.templates.structures import read_structure
 
 SHIPPED = EMBEDDED.parent
 

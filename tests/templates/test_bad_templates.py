@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from monai_cryo.cli import main
-from monai_cryo.data.mrc import write_mrc
+from monai_cryo.io.mrc import write_mrc
 
 
 def atom(serial, x, element="C"):

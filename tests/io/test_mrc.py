@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import Compose, Flip, LoadImage, LoadImaged, SaveImage, SaveImaged
 
-from monai_cryo.data.mrc import MRCReader, MRCWriter, read_mrc, write_mrc
+from monai_cryo.io.mrc import MRCReader, MRCWriter, read_mrc, write_mrc
 
 VOXEL = (13.68, 8.704, 2.1)
 ORIGIN = (-100.5, 0.1, 33.25)
-READERS = [MRCReader, "monai_cryo.data.mrc.MRCReader", MRCReader()]
+READERS = [MRCReader, "monai_cryo.io.mrc.MRCReader", MRCReader()]
 
 
 def volume(shape=(4, 5, 6), dtype=np.float32):
@@ -350,7 +350,7 @@ def test_load_image_affine_is_truthful(tmp_path, reader, name):
 def test_channel_first_dictionary_and_stacked_files(tmp_path):
     for i in range(2):
         write_mrc(tmp_path / f"{i}.mrc", volume() + i, VOXEL, ORIGIN)
-    load = LoadImaged("image", reader="monai_cryo.data.mrc.MRCReader", ensure_channel_first=True)
+    load = LoadImaged("image", reader="monai_cryo.io.mrc.MRCReader", ensure_channel_first=True)
     assert load({"image": tmp_path / "0.mrc"})["image"].shape == (1, 4, 5, 6)
     both = load({"image": [tmp_path / "0.mrc", tmp_path / "1.mrc"]})["image"]
     assert both.shape == (2, 4, 5, 6)
@@ -365,7 +365,7 @@ def test_reader_chosen_by_suffix_and_voxel_size_override(tmp_path):
     assert all(map(reader.verify_suffix, ["a.mrc", "a.MAP.gz", "13.68.rec", ["a.st", "b.mrcs"]]))
     assert not any(map(reader.verify_suffix, ["a.star", "a.nii.gz", "a.mrc.txt", ["a.mrc", "b.npy"]]))
     path = raw(tmp_path / "a.mrc", volume(), cella=(6, 5, 4), nzstart=2)
-    image = LoadImage(reader="monai_cryo.data.mrc.MRCReader", voxel_size=(4, 5, 6))(path)
+    image = LoadImage(reader="monai_cryo.io.mrc.MRCReader", voxel_size=(4, 5, 6))(path)
     assert image.pixdim.tolist() == [4, 5, 6]
     assert image.affine[:3, 3].tolist() == [0, 0, 8]
     with pytest.raises(ValueError, match="voxel_size must be > 0"):
@@ -385,7 +385,7 @@ def test_the_reason_reaches_the_user_of_load_image(tmp_path):
         LoadImage(reader=MRCReader)(tmp_path / "a.mrc")
 
 
-@pytest.mark.parametrize("writer", [MRCWriter, "monai_cryo.data.mrc.MRCWriter"], ids=["class", "string"])
+@pytest.mark.parametrize("writer", [MRCWriter, "monai_cryo.io.mrc.MRCWriter"], ids=["class", "string"])
 @pytest.mark.parametrize("ext", [".mrc", ".mrc.gz"])
 @pytest.mark.parametrize("channel_first", [True, False])
 @pytest.mark.parametrize("resample", [False, True])
@@ -420,7 +420,7 @@ def test_a_predicted_mask_keeps_the_grid_of_its_image(tmp_path, output_dtype, st
                 resample=False,
                 separate_folder=False,
                 print_log=False,
-                writer="monai_cryo.data.mrc.MRCWriter",
+                writer="monai_cryo.io.mrc.MRCWriter",
             ),
         ]
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.data.maps import density_from_map, threshold_level
-from monai_cryo.data.mrc import write_mrc
+from monai_cryo.io.mrc import write_mrc
+from monai_cryo.templates.maps import density_from_map, threshold_level
 
 
 def gaussians(shape, voxel_size, centres_a, sigmas_a, heights):

@@ -10,7 +10,7 @@ import gemmi
 import numpy as np
 import torch
 
-from monai_cryo.data.mrc import read_mrc
+from monai_cryo.io.mrc import read_mrc
 from monai_cryo.physics.fourier import nyquist, radial_power_spectrum, voxel_size_zyx
 
 

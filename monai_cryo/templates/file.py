@@ -15,12 +15,12 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from monai_cryo.data.fetch import locate
-from monai_cryo.data.library import AnyTemplate, BackgroundTemplate, MembraneTemplate, Template, TemplateLibrary
-from monai_cryo.data.maps import cut, density_from_map, parse_rule, to_box
-from monai_cryo.data.mrc import SUFFIXES, write_mrc
-from monai_cryo.data.structures import read_structure
+from monai_cryo.io.mrc import SUFFIXES, write_mrc
 from monai_cryo.physics.density import atoms_to_density
+from monai_cryo.templates.fetch import locate
+from monai_cryo.templates.library import AnyTemplate, BackgroundTemplate, MembraneTemplate, Template, TemplateLibrary
+from monai_cryo.templates.maps import cut, density_from_map, parse_rule, to_box
+from monai_cryo.templates.structures import read_structure
 
 __all__ = ["EMBEDDED", "MembraneTemplate", "Template", "TemplateLibrary", "load_templates", "save_templates"]
 

@@ -1,7 +1,9 @@
-"""The pictures of docs/physics.md: each formula drawn from the code that computes it."""
+"""Draw the pictures of docs/physics.md, each from the code that computes it: ``python tools/draw_physics.py``."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,9 @@ from torch import Tensor
 
 import monai_cryo.transforms as T  # noqa: N812
 from monai_cryo import physics
-from monai_cryo.data.library import TemplateLibrary
-from monai_cryo.physics.bilayer import bilayer
+from monai_cryo.physics.membrane import bilayer
 from monai_cryo.physics.tilt_series import project, tilt_angles, weighted_back_projection
+from monai_cryo.templates import TemplateLibrary, load_templates
 
 VOXEL, BOX = 13.68, 40
 EDGE = 10 * physics.nyquist(VOXEL)  # Nyquist in 1/nm
@@ -54,7 +56,9 @@ def _curve(ax: Any, x: Tensor, curves: dict[str, Tensor], x_label: str, y_label:
 
 
 def _particle(library: TemplateLibrary, name: str = "ribosome") -> Tensor:
-    image: Tensor = library.draw(library.classes.index(name), np.random.RandomState(0))["image"]
+    """Return a particle of the class, or of the first one where the library has no such class."""
+    index = library.classes.index(name) if name in library.classes else 0
+    image: Tensor = library.draw(index, np.random.RandomState(0))["image"]
     return image
 
 
@@ -169,7 +173,9 @@ def _scene(library: TemplateLibrary) -> Figure:
     image_it = T.FourierCompose([T.AddNoise(0.5), T.MissingWedge(), T.CTF(4.0), T.MTF()], voxel_size=VOXEL)
     particle = _particle(library)
     crowd = torch.as_tensor(
-        T.RandNeighbours(library.densities(), (4, 6)).set_random_state(3)(particle, mask=(particle > 0.5).float())
+        T.RandNeighbours(library.densities() or [particle[0]], (4, 6)).set_random_state(3)(
+            particle, mask=(particle > 0.5).float()
+        )
     )
     bead = torch.as_tensor(T.RandGoldBead((40, 60), voxel_size=VOXEL).set_random_state(4)(crowd))
     ice = torch.as_tensor(T.RandIceGradient(2.0).set_random_state(2)(image_it.set_random_state(0)(crowd)))
@@ -213,3 +219,17 @@ PICTURES: dict[str, Callable[[TemplateLibrary], Figure]] = {
     "scene": _scene,
     "tilt_series": _tilt_series,
 }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw from the command line."""
+    parser = argparse.ArgumentParser(prog="python tools/draw_physics.py", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("docs/images"), metavar="DIR", help="%(default)s")
+    parser.add_argument("--templates", type=Path, metavar="FILE", help="YAML of classes; default: the embedded ones")
+    options = parser.parse_args(argv)
+    print(*draw_all(load_templates(options.templates), options.output), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

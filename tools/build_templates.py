@@ -1,4 +1,4 @@
-"""Recompute the embedded templates from public maps: ``python -m monai_cryo.data.embedded.build --maps DIR``."""
+"""Recompute the embedded templates from public maps: ``python tools/build_templates.py --maps DIR``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from proteasome import complete, length_a
 
-from monai_cryo.data.embedded.proteasome import complete, length_a
-from monai_cryo.data.mrc import read_mrc, write_mrc
-from monai_cryo.data.templates import BOX, EMBEDDED, VOXEL_SIZE, load_templates, save_templates, write_text
+from monai_cryo.io.mrc import read_mrc, write_mrc
+from monai_cryo.templates.file import BOX, EMBEDDED, VOXEL_SIZE, load_templates, save_templates, write_text
 
 THRESHOLD = "fraction:0.15"
 SOURCES = {
@@ -63,7 +63,7 @@ def build(maps: Path, output: Path) -> Path:
         library = load_templates(plan)
     file = save_templates(library, output)
     provenance = {
-        "command": "python -m monai_cryo.data.embedded.build --maps MAPS",
+        "command": "python tools/build_templates.py --maps MAPS",
         "licence": LICENCE,
         "voxel_size": VOXEL_SIZE,
         "threshold": THRESHOLD,
@@ -94,7 +94,7 @@ def _proteasome(cap_path: Path, core_path: Path, target: Path) -> dict[str, Any]
 
 def main(argv: list[str] | None = None) -> int:
     """Run the build from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m monai_cryo.data.embedded.build", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tools/build_templates.py", description=__doc__)
     parser.add_argument("--maps", type=Path, required=True, metavar="DIR", help="folder of the polnet10A maps")
     parser.add_argument("--output", type=Path, default=EMBEDDED.parent, metavar="DIR", help="default: the package")
     options = parser.parse_args(argv)

@@ -7,9 +7,9 @@ import warnings
 import pytest
 import torch
 
-from monai_cryo.data.maps import density_from_map
-from monai_cryo.data.structures import density_from_structure
 from monai_cryo.physics.pose import move, rotation_from_uniform
+from monai_cryo.templates.maps import density_from_map
+from monai_cryo.templates.structures import density_from_structure
 
 # structure, options, map, lowest correlation: 0.95 where the map is of the same entry, 0.9 where of the same complex
 PAIRS = {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.data.mrc import write_mrc
-from monai_cryo.data.templates import (
+from monai_cryo.io.mrc import write_mrc
+from monai_cryo.templates.file import (
     MembraneTemplate,
     Template,
     TemplateLibrary,
@@ -112,7 +112,7 @@ def test_curvature_is_uniform(monkeypatch):
         radii.append(options["radius_a"])
         return torch.ones(shape), torch.ones(shape, dtype=torch.bool)
 
-    monkeypatch.setattr("monai_cryo.data.library.bilayer", spy)
+    monkeypatch.setattr("monai_cryo.templates.library.bilayer", spy)
     R = np.random.RandomState(0)
     for _ in range(2000):
         MembraneTemplate("m", "m", radius_a=(150, math.inf)).draw(2, 10.0, R)
@@ -242,8 +242,8 @@ def test_embedded_maps_load_without_resampling(monkeypatch):
     def refuse(*_):
         raise AssertionError("resampled")
 
-    monkeypatch.setattr("monai_cryo.data.maps._low_pass", refuse)
-    monkeypatch.setattr("monai_cryo.data.maps._sample", refuse)
+    monkeypatch.setattr("monai_cryo.templates.maps._low_pass", refuse)
+    monkeypatch.setattr("monai_cryo.templates.maps._sample", refuse)
     load_templates()
     with pytest.raises(AssertionError, match="resampled"):
         load_templates(voxel_size=20.0)

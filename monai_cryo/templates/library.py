@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_cryo.data.maps import check_fit
-from monai_cryo.physics.bilayer import bilayer
+from monai_cryo.physics.membrane import bilayer
 from monai_cryo.physics.pose import bounding_radius
+from monai_cryo.templates.maps import check_fit
 
 __all__ = ["AnyTemplate", "BackgroundTemplate", "MembraneTemplate", "Template", "TemplateLibrary"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.data.structures import density_from_structure, read_structure
 from monai_cryo.physics.density import atoms_to_density
+from monai_cryo.templates.structures import density_from_structure, read_structure
 
 
 def line(
@@ -235,7 +235,7 @@ def test_a_ribosome_reads_within_a_second_of_the_parser(shared_data):
 
 def test_a_density_computed_elsewhere_agrees(shared_data):
     """polnet's map of the same entry, found by an exhaustive shift: the handedness and axis order are right."""
-    from monai_cryo.data.mrc import read_mrc
+    from monai_cryo.io.mrc import read_mrc
 
     map_, voxel_size, _ = read_mrc(shared_data / "maps" / "polnet10A_1u6g.mrc.gz")
     path = shared_data / "structures" / "1u6g.pdb.gz"

@@ -1,1 +1,0 @@
-"""The templates that come with the package, and the program that makes them from public maps."""

@@ -1,0 +1,29 @@
+"""What particles are simulated from: structures, maps, masks and the libraries that gather them into classes."""
+
+from __future__ import annotations
+
+from monai_cryo.templates.fetch import cache_folder, fetch, locate
+from monai_cryo.templates.file import EMBEDDED, describe_sources, load_templates, save_templates
+from monai_cryo.templates.library import AnyTemplate, BackgroundTemplate, MembraneTemplate, Template, TemplateLibrary
+from monai_cryo.templates.maps import density_from_map, threshold_level
+from monai_cryo.templates.structures import Atoms, density_from_structure, read_structure
+
+__all__ = [
+    "EMBEDDED",
+    "AnyTemplate",
+    "Atoms",
+    "BackgroundTemplate",
+    "MembraneTemplate",
+    "Template",
+    "TemplateLibrary",
+    "cache_folder",
+    "density_from_map",
+    "density_from_structure",
+    "describe_sources",
+    "fetch",
+    "load_templates",
+    "locate",
+    "read_structure",
+    "save_templates",
+    "threshold_level",
+]
