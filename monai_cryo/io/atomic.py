@@ -1,0 +1,51 @@
+"""Files that are whole or not there: written beside the target under another name, then put in its place."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["replacing", "write_text"]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; what was written there takes its place when the block ends well.
+
+    The temporary name keeps the suffixes, so that writers that choose a format by suffix choose the same. When the
+    block raises, the temporary file is deleted and `path` is left as it was.
+
+    Parameters
+    ----------
+    path
+        The file to write; its folder must be there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is not there, before anything is computed.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target}: no such folder {target.parent}")
+    temporary = target.with_name(f".{uuid.uuid4().hex}.{target.name}")
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is not there.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
