@@ -18,9 +18,14 @@ def test_text_replaces_what_was_there_and_leaves_nothing_beside_it(tmp_path: Pat
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="full disk"), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("full disk")
+
+    def break_off() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("full disk")
+
+    with pytest.raises(RuntimeError, match="full disk"):
+        break_off()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
