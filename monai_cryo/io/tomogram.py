@@ -1,0 +1,216 @@
+"""Tomograms by pieces: memory-mapped files, boxes cut from them at any voxel size, whole ones on another grid."""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from monai_cryo.io.mrc import _layout, _origin, _voxel_size, read_mrc
+from monai_cryo.physics.resampling import covered_shape, evaluate, low_pass, same_voxel_size
+
+__all__ = ["Tomogram", "cut_boxes", "open_tomogram", "resample_tomogram"]
+
+_ANISOTROPY = 0.01
+# Cut-offs around a box: what the low-pass rings from farther away is under 0.5 % (rms) of white noise.
+_MARGIN = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Tomogram:
+    """A tomogram on disk.
+
+    Attributes
+    ----------
+    path
+        The file.
+    data
+        [z, y, x], read-only; a memory map where the file is a plain one.
+    voxel_size
+        Å.
+    origin
+        Of the header, Å as (z, y, x).
+    """
+
+    path: Path
+    data: NDArray[Any]
+    voxel_size: float
+    origin: tuple[float, float, float]
+
+
+def open_tomogram(path: str | os.PathLike[str], voxel_size: float | None = None) -> Tomogram:
+    """Open a tomogram without reading it: plain MRC is memory-mapped, what is compressed or rotated is read whole.
+
+    Parameters
+    ----------
+    path
+        An MRC file.
+    voxel_size
+        Å, in place of the header's.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If it cannot be read (see `read_mrc`), its header holds no voxel size (0, or 1 Å, which many programs write for
+        "unknown") and none is given, or the voxels are no cubes (to a hundredth).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such tomogram")
+    try:
+        with mrcfile.open(path, header_only=True) as mrc:
+            header, plain = mrc.header, type(mrc).__name__ == "MrcFile"
+            shape, dtype, order = _layout(header, 3)
+            sizes = _voxel_size(header)
+            origin = _origin(path, header, sizes, order)
+        data: NDArray[Any]
+        if plain:
+            data = np.memmap(path, dtype, "r", 1024 + int(header.nsymbt), shape).transpose(order)
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}; expected a whole MRC file") from error
+    if voxel_size is None:
+        if sizes is None or sizes == (1.0, 1.0, 1.0):
+            raise ValueError(f"{path}: the header's voxel size is {sizes and 1.0} Å, pass the true one in Å")
+        if max(sizes) - min(sizes) > _ANISOTROPY * max(sizes):
+            raise ValueError(f"{path}: expected cubic voxels, found {sizes} Å (z, y, x); pass voxel_size in Å")
+        voxel_size = sizes[2]
+    if not plain:
+        data = read_mrc(path, voxel_size=voxel_size)[0]
+        data.flags.writeable = False
+    return Tomogram(path, data, float(voxel_size), origin)
+
+
+def cut_boxes(
+    data: NDArray[Any],
+    centres: ArrayLike,
+    shape: int | Sequence[int],
+    voxel_size: float,
+    new_voxel_size: float | None = None,
+    *,
+    fill: float | None = None,
+) -> Iterator[tuple[Tensor, float]]:
+    """Cut boxes out of a tomogram, at another voxel size where asked.
+
+    A somewhat larger source box is low-passed and evaluated at the voxels wanted, to a fraction of a voxel, so that
+    nothing aliases (`monai_cryo.physics.resampling`). Where the voxel sizes agree to a thousandth the voxels are
+    copied, centred on the nearest voxel.
+
+    Parameters
+    ----------
+    data
+        [z, y, x]; only what is needed is read.
+    centres
+        Indices (z, y, x) into `data`, (N, 3), fractions allowed: where voxel ``n // 2`` of a box lies.
+    shape
+        Of the boxes, in their own voxels.
+    voxel_size, new_voxel_size
+        Of `data` and of the boxes, Å; None: as `data`.
+    fill
+        Value outside the tomogram; None: the mean of what is inside the box.
+
+    Yields
+    ------
+    box
+        float32, `shape`.
+    outside
+        Share of the box that lies outside the tomogram, 0..1.
+
+    Raises
+    ------
+    ValueError
+        If a box lies outside altogether or holds values that are not finite.
+    """
+    sizes = (shape,) * 3 if isinstance(shape, int) else tuple(shape)
+    new = voxel_size if new_voxel_size is None else new_voxel_size
+    ratio = 1.0 if same_voxel_size(voxel_size, new) else new / voxel_size
+    cut_off_a = 2 * max(voxel_size, new)
+    margin = 0 if ratio == 1 else math.ceil(_MARGIN * cut_off_a / voxel_size)
+    for centre in np.asarray(centres, float).reshape(-1, 3):
+        middle = np.floor(centre + 0.5).astype(int)
+        first = [int(m - math.ceil(n // 2 * ratio)) - margin for m, n in zip(middle, sizes, strict=True)]
+        length = [math.ceil(n // 2 * ratio) + math.ceil((n - 1 - n // 2) * ratio) + 1 + 2 * margin for n in sizes]
+        low = centre - np.array([n // 2 for n in sizes]) * ratio
+        high = low + (np.array(sizes) - 1) * ratio
+        edge = 0.5 * ratio
+        seen = np.minimum(high + edge, np.array(data.shape) - 0.5) - np.maximum(low - edge, -0.5)
+        inside = float(np.prod((seen / (np.array(sizes) * ratio)).clip(0, 1)))
+        source = _region(data, first, length, fill)
+        if source is None:
+            raise ValueError(f"box of {sizes} voxels at index {centre.tolist()} lies outside the {data.shape} tomogram")
+        if not bool(source.isfinite().all()):
+            raise ValueError(f"box at index {centre.tolist()} holds NaN or infinite values")
+        if ratio == 1:
+            yield source, 1 - inside
+            continue
+        grid, spacing, where = low_pass(source, voxel_size, cut_off_a, outside="mirror")
+        # `where` is the source box's own centre voxel; the box wanted is centred on `centre`
+        shift = (centre - [f + n // 2 for f, n in zip(first, length, strict=True)]) * voxel_size
+        at = [w + s / d for w, s, d in zip(where, shift, spacing, strict=True)]
+        yield evaluate(grid, at, [new / d for d in spacing], sizes).float(), 1 - inside
+
+
+def resample_tomogram(
+    tomogram: Tomogram, voxel_size: float, scratch: str | os.PathLike[str], *, block: int = 128
+) -> NDArray[np.float32]:
+    """Write a tomogram at another voxel size, block by block, into a scratch file, and map that.
+
+    Voxel ``N // 2`` stays where it is (`to_source_index` and `covered_shape`).
+
+    Parameters
+    ----------
+    tomogram
+        What to resample.
+    voxel_size
+        Å, of the result.
+    scratch
+        A file of plain float32 values to write, in place of one that is there.
+    block
+        Size of the pieces, in new voxels.
+
+    Returns
+    -------
+    ndarray
+        [z, y, x], float32, memory-mapped and read-only.
+    """
+    shape = covered_shape(tomogram.data.shape, tomogram.voxel_size, voxel_size)
+    fill = float(np.mean(tomogram.data[::4, ::4, ::4], dtype=np.float64))
+    result = np.memmap(scratch, np.float32, "w+", shape=shape)
+    for start in product(*(range(0, n, block) for n in shape)):
+        size = [min(block, n - s) for s, n in zip(start, shape, strict=True)]
+        centre = [s + n // 2 for s, n in zip(start, size, strict=True)]
+        source = to_source_index([centre], tomogram, shape, voxel_size)
+        ((piece, _),) = cut_boxes(tomogram.data, source, size, tomogram.voxel_size, voxel_size, fill=fill)
+        result[tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))] = piece.numpy()
+    result.flush()
+    return np.memmap(scratch, np.float32, "r", shape=shape)
+
+
+def to_source_index(
+    index: ArrayLike, tomogram: Tomogram, shape: Sequence[int], voxel_size: float
+) -> NDArray[np.float64]:
+    """Return indices into a tomogram, (N, 3), of indices into the same at another `shape` and `voxel_size`."""
+    ratio = voxel_size / tomogram.voxel_size
+    old, new = (np.array([n // 2 for n in s]) for s in (tomogram.data.shape, shape))
+    return (np.asarray(index, float).reshape(-1, 3) - new) * ratio + old
+
+
+def _region(data: NDArray[Any], first: Sequence[int], length: Sequence[int], fill: float | None) -> Tensor | None:
+    """Part of `data` from `first` on, filled where it lies outside; None if it does altogether."""
+    bounds = [(max(f, 0), min(f + n, size)) for f, n, size in zip(first, length, data.shape, strict=True)]
+    if any(low >= high for low, high in bounds):
+        return None
+    part = torch.from_numpy(np.array(data[tuple(slice(*b) for b in bounds)], np.float32))
+    pad = [p for f, n, (low, high) in zip(first, length, bounds, strict=True) for p in (f + n - high, low - f)]
+    value = float(part.double().mean()) if fill is None else fill
+    return torch.nn.functional.pad(part, pad[::-1], value=value)

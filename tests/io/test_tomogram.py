@@ -1,0 +1,145 @@
+"""Tomograms by pieces: memory maps, boxes at other voxel sizes and over the edge, whole ones on another grid."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+
+from monai_cryo.io.mrc import write_mrc
+from monai_cryo.io.particles import index_to_star, star_to_index
+from monai_cryo.io.tomogram import cut_boxes, open_tomogram, resample_tomogram, to_source_index
+from monai_cryo.physics.resampling import covered_shape
+
+
+def blob(shape: tuple[int, ...], centre: tuple[float, ...], sigma: float) -> np.ndarray:
+    grids = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    square = sum((g - c) ** 2 for g, c in zip(grids, centre, strict=True))
+    return np.exp(-square / 2 / sigma**2).astype(np.float32)
+
+
+def centroid(volume: np.ndarray) -> np.ndarray:
+    grids = np.meshgrid(*(np.arange(n) for n in volume.shape), indexing="ij")
+    return np.array([(g * volume).sum() / volume.sum() for g in grids])
+
+
+def only(boxes: object) -> tuple[torch.Tensor, float]:
+    ((box, outside),) = boxes  # type: ignore[attr-defined]
+    return box, outside
+
+
+def test_a_plain_file_is_mapped_and_a_compressed_one_read(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
+    write_mrc(tmp_path / "a.mrc", data, 13.68, (1.0, 2.0, 3.0))
+    (tmp_path / "a.mrc.gz").write_bytes(gzip.compress((tmp_path / "a.mrc").read_bytes()))
+    plain, packed = open_tomogram(tmp_path / "a.mrc"), open_tomogram(tmp_path / "a.mrc.gz")
+    assert isinstance(plain.data, np.memmap)
+    for tomogram in (plain, packed):
+        np.testing.assert_array_equal(tomogram.data, data)
+        assert (tomogram.voxel_size, tomogram.origin) == (13.68, (1.0, 2.0, 3.0))
+        assert not tomogram.data.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("size", "message"), [(0.0, "None"), (1.0, r"1\.0 Å, pass the true one"), ((10.0, 10, 12), "expected cubic voxels")]
+)
+def test_a_doubtful_voxel_size_is_refused_unless_given(tmp_path: Path, size: object, message: str) -> None:
+    with mrcfile.new(tmp_path / "a.mrc") as mrc:
+        mrc.set_data(np.zeros((4, 4, 4), np.float32))
+        mrc.voxel_size = size
+    with pytest.raises(ValueError, match=message):
+        open_tomogram(tmp_path / "a.mrc")
+    assert open_tomogram(tmp_path / "a.mrc", voxel_size=13.68).voxel_size == 13.68
+
+
+def test_unreadable_files_are_refused_in_one_line(tmp_path: Path) -> None:
+    write_mrc(tmp_path / "a.mrc", np.zeros((8, 8, 8), np.float32), 10.0)
+    whole = (tmp_path / "a.mrc").read_bytes()
+    (tmp_path / "cut.mrc").write_bytes(whole[:1500])
+    (tmp_path / "cut.mrc.gz").write_bytes(gzip.compress(whole)[:60])
+    for name in ("cut.mrc", "cut.mrc.gz"):
+        with pytest.raises(ValueError, match=f"{name}: ") as caught:
+            open_tomogram(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="no such tomogram"):
+        open_tomogram(tmp_path / "none.mrc")
+
+
+@pytest.mark.parametrize("box", [8, 9])
+@pytest.mark.parametrize("shape", [(20, 24, 28), (21, 25, 27)])
+def test_a_copied_box_is_centred_on_its_voxel(shape: tuple[int, int, int], box: int) -> None:
+    data = np.zeros(shape, np.float32)
+    data[10, 11, 12] = 1
+    found, outside = only(cut_boxes(data, [10.3, 10.8, 12], box, 10.0))
+    assert found.nonzero().tolist() == [[box // 2] * 3]
+    assert outside == 0
+
+
+@pytest.mark.parametrize(("box", "new"), [(24, 8.0), (25, 8.0), (12, 21.0), (13, 21.0), (20, 13.68)])
+@pytest.mark.parametrize("centre", [(20.0, 21.0, 22.0), (20.37, 21.5, 21.83)])
+def test_a_resampled_box_keeps_the_particle_in_its_centre(box: int, new: float, centre: tuple[float, ...]) -> None:
+    data = blob((41, 42, 45), centre, 5.0)
+    found, _ = only(cut_boxes(data, centre, box, 10.0, new))
+    expected = blob((box,) * 3, (box // 2,) * 3, 50.0 / new)
+    # half a permille of the peak, for what the low-pass takes of the blob
+    assert float((found - torch.from_numpy(expected)).abs().max()) < 5e-3
+
+
+def test_noise_is_filtered_not_aliased() -> None:
+    data = np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32)
+    found, _ = only(cut_boxes(data, [32, 32, 32], 12, 5.0, 20.0))
+    assert float(found.var()) < 2.5 / 64  # a quarter of the band along each axis
+
+
+@pytest.mark.parametrize("new", [10.0, 14.0])
+def test_outside_is_filled_as_declared(new: float) -> None:
+    data = np.full((30, 30, 30), 3.0, np.float32)
+    found, outside = only(cut_boxes(data, [15, 15, 0], 10, 10.0, new, fill=-1.0))
+    assert outside == pytest.approx(0.5 if new == 10 else 7.2 / 14)
+    assert float(found[5, 5, 0]) == pytest.approx(-1, abs=0.2)
+    assert float(found[5, 5, 9]) == pytest.approx(3, abs=0.2)
+    same, _ = only(cut_boxes(data, [15, 15, 0], 10, 10.0, new))
+    torch.testing.assert_close(same, torch.full((10, 10, 10), 3.0))
+
+
+def test_boxes_outside_or_not_finite_are_refused() -> None:
+    data = np.zeros((10, 10, 10), np.float32)
+    with pytest.raises(ValueError, match="lies outside"):
+        list(cut_boxes(data, [5, 5, 40], 8, 10.0))
+    data[5, 5, 5] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        list(cut_boxes(data, [5, 5, 5], 8, 10.0))
+
+
+@pytest.mark.parametrize("shape", [(40, 44, 50), (41, 43, 51)])
+@pytest.mark.parametrize("style", ["relion4", "relion5"])
+@pytest.mark.parametrize("binning", [1, 4])
+@pytest.mark.parametrize("origin", [(0.0, 0.0, 0.0), (-500.0, 20.0, 1e4)])
+def test_star_to_box_and_back_to_half_a_voxel(
+    tmp_path: Path, shape: tuple[int, int, int], style: str, binning: int, origin: tuple[float, float, float]
+) -> None:
+    where = (19.0, 22.0, 27.0)
+    write_mrc(tmp_path / "t.mrc", blob(shape, where, 2.0), 10.0, origin)
+    tomogram = open_tomogram(tmp_path / "t.mrc")
+    size_px = [n * binning for n in shape]
+    star = index_to_star([where], style, 10.0, 10.0 / binning, size_px)
+    index = star_to_index(star, style, 10.0, 10.0 / binning, size_px)
+    box, _ = only(cut_boxes(tomogram.data, index, 16, 10.0))
+    assert np.abs(centroid(box.numpy()) - 8).max() < 0.5
+
+
+@pytest.mark.parametrize("new", [8.0, 13.68])
+def test_a_tomogram_resampled_in_blocks_is_the_one_resampled_at_once(tmp_path: Path, new: float) -> None:
+    data = np.random.default_rng(0).normal(size=(30, 41, 36)).astype(np.float32)
+    write_mrc(tmp_path / "t.mrc", data, 10.0)
+    tomogram = open_tomogram(tmp_path / "t.mrc")
+    at_once = resample_tomogram(tomogram, new, tmp_path / "a.raw", block=1000)
+    blocks = resample_tomogram(tomogram, new, tmp_path / "b.raw", block=16)
+    assert blocks.shape == covered_shape(data.shape, 10.0, new)
+    assert np.abs(blocks - at_once).max() < 0.05 * at_once.std()
+    centre = [[n // 2 for n in blocks.shape]]
+    assert to_source_index(centre, tomogram, blocks.shape, new).tolist() == [[15, 20, 18]]
