@@ -131,7 +131,7 @@ def _load(options: argparse.Namespace) -> TemplateLibrary:
 def _list_templates(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from monai_cryo.templates.library import Template
+    from monai_cryo.templates.template import Template
 
     library = _load(options)
     print(f"{len(library.classes)} classes, voxel size {library.voxel_size:g} Å, box {library.box}")
@@ -160,7 +160,8 @@ def _show_templates(options: argparse.Namespace) -> None:
 def _build_templates(options: argparse.Namespace) -> None:
     import json
 
-    from monai_cryo.templates.file import describe_sources, save_templates, write_text
+    from monai_cryo.io.atomic import write_text
+    from monai_cryo.templates.file import describe_sources, save_templates
 
     library = _load(options)
     if options.output.resolve() == options.file.resolve().parent:

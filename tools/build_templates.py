@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from proteasome import complete, length_a
 
+from monai_cryo.io.atomic import write_text
 from monai_cryo.io.mrc import read_mrc, write_mrc
-from monai_cryo.templates.file import BOX, EMBEDDED, VOXEL_SIZE, load_templates, save_templates, write_text
+from monai_cryo.templates.file import BOX, EMBEDDED, VOXEL_SIZE, load_templates, save_templates
 
 THRESHOLD = "fraction:0.15"
 SOURCES = {

@@ -13,7 +13,7 @@ from monai_cryo.data.chains import (
 from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.data.labelled import FillMaskd, LabelledData, load_labelled
 from monai_cryo.data.seeding import CounterSampler, ItemRandomState, item_state
-from monai_cryo.io.mrc import MRCReader, MRCWriter
+from monai_cryo.io import MRCReader, MRCWriter
 
 __all__ = [
     "CheckVolumed",

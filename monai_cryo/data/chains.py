@@ -23,7 +23,7 @@ from monai.transforms import (
 )
 
 from monai_cryo.data.labelled import FillMaskd
-from monai_cryo.io.mrc import MRCReader, MRCWriter
+from monai_cryo.io import MRCReader, MRCWriter
 from monai_cryo.networks import TwoBranchTensorNet
 
 #: file endings of MRC volumes

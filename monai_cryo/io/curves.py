@@ -13,6 +13,8 @@ import torch
 from monai_cryo.io.mrc import read_mrc
 from monai_cryo.physics.fourier import nyquist, radial_power_spectrum, voxel_size_zyx
 
+__all__ = ["measure_noise_spectrum", "read_mtf"]
+
 
 def read_mtf(path: str | os.PathLike[str]) -> list[list[float]]:
     """Read a detector curve for :class:`monai_cryo.transforms.MTF`.

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from monai_cryo.physics.fourier import VoxelSize, voxel_size_zyx
+
 __all__ = ["SIGMA_PER_RESOLUTION", "SPLAT_VARIANCE", "atoms_to_density"]
 
 SIGMA_PER_RESOLUTION = {"pdb2vol": 0.5 / math.sqrt(3.0), "molmap": 1.0 / (math.pi * math.sqrt(2.0))}
@@ -22,7 +24,7 @@ def atoms_to_density(
     positions_a: Tensor,
     weights: Tensor,
     shape: Sequence[int],
-    voxel_size: float | Sequence[float],
+    voxel_size: VoxelSize,
     *,
     resolution_a: float | None = None,
     convention: str = "pdb2vol",
@@ -77,9 +79,7 @@ def atoms_to_density(
     box = tuple(int(n) for n in shape)
     if len(box) != 3 or min(box) < 1:
         raise ValueError(f"shape must be three positive numbers (D, H, W), got {tuple(shape)}")
-    spacing = tuple(voxel_size) if isinstance(voxel_size, Sequence) else (voxel_size,) * 3
-    if len(spacing) != 3 or not all(0 < v < math.inf for v in spacing):
-        raise ValueError(f"voxel_size must be > 0 Å, one number or (z, y, x), got {voxel_size}")
+    spacing = voxel_size_zyx(voxel_size)
     if positions_a.ndim < 2 or positions_a.shape[-1] != 3 or not positions_a.is_floating_point():
         found = f"{tuple(positions_a.shape)} {positions_a.dtype}"
         raise ValueError(f"positions_a must be floating point of shape (..., N, 3), got {found}")

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from monai_cryo.physics.fourier import VoxelSize, spatial_shape, voxel_size_zyx
+
 __all__ = ["bilayer"]
 
 Parameter = float | Sequence[float] | Tensor
@@ -15,7 +17,7 @@ Parameter = float | Sequence[float] | Tensor
 
 def bilayer(
     shape: Sequence[int],
-    voxel_size: float | Sequence[float],
+    voxel_size: VoxelSize,
     *,
     normal: Sequence[float] | Tensor,
     offset_a: Parameter = 0.0,
@@ -70,8 +72,7 @@ def bilayer(
     ----------
     Nagle and Tristram-Nagle, Structure of lipid bilayers, BBA 1469 (2000) 159-195: head-to-head distances.
     """
-    box = [int(n) for n in _triple(shape, "shape")]
-    spacing = _triple(voxel_size, "voxel_size")
+    box, spacing = spatial_shape(shape), voxel_size_zyx(voxel_size)
     direction = torch.as_tensor(normal)
     if not direction.is_floating_point():
         direction = direction.to(torch.float32)
@@ -114,13 +115,6 @@ def bilayer(
 def _gaussian(t: Tensor) -> Tensor:
     # exp of what underflows is twenty times slower; 1e-26 is as good as zero
     return t.square_().neg_().clamp_(min=-60.0).exp_()
-
-
-def _triple(value: float | Sequence[float], name: str) -> tuple[float, float, float]:
-    items = tuple(value) if isinstance(value, Sequence) else (value, value, value)
-    if len(items) != 3 or not all(v > 0 and math.isfinite(v) for v in items):
-        raise ValueError(f"{name} must be > 0, one number or (z, y, x), got {value}")
-    return items[0], items[1], items[2]
 
 
 def _check(values: dict[str, Tensor]) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from monai_cryo.templates.fetch import cache_folder, fetch, locate
-from monai_cryo.templates.file import EMBEDDED, describe_sources, load_templates, save_templates
-from monai_cryo.templates.library import AnyTemplate, BackgroundTemplate, MembraneTemplate, Template, TemplateLibrary
-from monai_cryo.templates.maps import density_from_map, threshold_level
+from monai_cryo.templates.file import BOX, EMBEDDED, VOXEL_SIZE, describe_sources, load_templates, save_templates
+from monai_cryo.templates.library import AnyTemplate, TemplateLibrary
+from monai_cryo.templates.maps import density_from_map
+from monai_cryo.templates.masking import CUBIC_A_PER_DALTON, THRESHOLD_RULES, threshold_level
+from monai_cryo.templates.procedural import BackgroundTemplate, MembraneTemplate
 from monai_cryo.templates.structures import Atoms, density_from_structure, read_structure
+from monai_cryo.templates.template import Template
 
 __all__ = [
+    "BOX",
+    "CUBIC_A_PER_DALTON",
     "EMBEDDED",
+    "THRESHOLD_RULES",
+    "VOXEL_SIZE",
     "AnyTemplate",
     "Atoms",
     "BackgroundTemplate",

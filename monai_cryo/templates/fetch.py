@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from monai_cryo.io.atomic import write_text
+
 __all__ = ["cache_folder", "fetch", "locate"]
 
 ARCHIVES = {
@@ -110,7 +112,7 @@ def fetch(
             partial.unlink()
             raise ConnectionError(f"{source}: {url} answers with something else than a gzipped file; a proxy's page?")
     description = {"source": source, "url": url, "size": partial.stat().st_size, "sha256": _sha256(partial)}
-    record.write_text(json.dumps(description, indent=1) + "\n")
+    write_text(record, json.dumps(description, indent=1) + "\n")
     partial.replace(path)
     _validator(partial).unlink(missing_ok=True)
     return path

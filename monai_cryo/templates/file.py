@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +14,30 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from monai_cryo._typing import parse_contrast
+from monai_cryo.io.atomic import write_text
 from monai_cryo.io.mrc import SUFFIXES, write_mrc
 from monai_cryo.physics.density import atoms_to_density
 from monai_cryo.templates.fetch import locate
-from monai_cryo.templates.library import AnyTemplate, BackgroundTemplate, MembraneTemplate, Template, TemplateLibrary
-from monai_cryo.templates.maps import cut, density_from_map, parse_rule, to_box
+from monai_cryo.templates.library import AnyTemplate, TemplateLibrary
+from monai_cryo.templates.maps import density_from_map
+from monai_cryo.templates.masking import cut, parse_rule, to_box
+from monai_cryo.templates.procedural import BackgroundTemplate, MembraneTemplate
 from monai_cryo.templates.structures import read_structure
+from monai_cryo.templates.syntax import MAP, PROCEDURAL, STRUCTURE, list_sources, read_library_file
+from monai_cryo.templates.template import Template
 
-__all__ = ["EMBEDDED", "MembraneTemplate", "Template", "TemplateLibrary", "load_templates", "save_templates"]
+__all__ = ["BOX", "EMBEDDED", "VOXEL_SIZE", "describe_sources", "load_templates", "save_templates"]
 
 EMBEDDED = Path(__file__).parent / "embedded" / "templates.yaml"
 """The library that comes with the package: ribosome, proteasome, tric, membrane."""
 
-VOXEL_SIZE, BOX = 13.68, 40
+VOXEL_SIZE = 13.68
+"""Å; what templates have unless told otherwise (the paper's)."""
 
-TOP = ("voxel_size", "box", "classes")
-STRUCTURE = ("chains", "assembly")
-MAP = ("contrast", "source_voxel_size")
-SOURCE = ("source", "name", "threshold", "resolution_a", *STRUCTURE, *MAP)
-CLASS = ("sources", *SOURCE[2:])
-PROCEDURAL = {
-    "membrane": ("procedural", "thickness_a", "radius_a", "offset_a", "leaflet_sigma_a"),
-    "background": ("procedural",),
-}
+BOX = 40
+"""Voxels; what templates are put into unless told otherwise (the paper's)."""
+
 STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 
 
@@ -86,15 +86,14 @@ def load_templates(
     """
     file = EMBEDDED if path is None else Path(path)
     content = read_library_file(file)
-    voxel_size = content.get("voxel_size", VOXEL_SIZE) if voxel_size is None else voxel_size
-    _positive(voxel_size, "voxel_size")
+    voxel_size = _positive(content.get("voxel_size", VOXEL_SIZE) if voxel_size is None else voxel_size, "voxel_size")
     box = content.get("box", BOX) if box is None else box
     if _positive(box, "box") % 1:
         raise ValueError(f"box must be a whole number, got {box}")
-    plan = [(name, item) for name, entry in content["classes"].items() for item in _sources(file, name, entry)]
+    plan = [(name, item) for name, entry in content["classes"].items() for item in list_sources(file, name, entry)]
     templates: dict[str, list[AnyTemplate]] = {name: [] for name in content["classes"]}
     for name, item in tqdm(plan, desc="templates", disable=not progress):
-        templates[name].append(_template(file, name, item, voxel_size, box))
+        templates[name].append(_template(file, name, item, voxel_size, int(box)))
     return TemplateLibrary(templates, voxel_size, int(box))
 
 
@@ -145,7 +144,7 @@ def describe_sources(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = Path(path)
     out: dict[str, Any] = {}
     for class_name, entry in read_library_file(file)["classes"].items():
-        for item in _sources(file, class_name, entry):
+        for item in list_sources(file, class_name, entry):
             if "procedural" in item:
                 out[class_name] = {"class": class_name, "options": item}
                 continue
@@ -153,61 +152,6 @@ def describe_sources(path: str | os.PathLike[str]) -> dict[str, Any]:
             options = {key: value for key, value in item.items() if key not in ("source", "name")}
             digest = hashlib.sha256(source.read_bytes()).hexdigest()
             out[name] = {"class": class_name, "source": source.name, "sha256": digest, "options": options}
-    return out
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def read_library_file(file: Path) -> dict[str, Any]:
-    """Parse a YAML or JSON template library; refuse repeated and unknown keys and empty classes."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such template library (a YAML or JSON file with `classes:`)")
-    try:
-        text = file.read_text(encoding="utf-8")
-        if file.suffix.lower() == ".json":
-            content = json.loads(text, object_pairs_hook=_unique)
-        else:
-            content = yaml.load(text, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("classes"), dict) or not content["classes"]:
-        raise ValueError(f"{file}: expected a mapping `classes:` of at least one class name -> sources")
-    _known(content, TOP, f"{file}")
-    for name in content["classes"]:
-        if not isinstance(name, str):
-            raise ValueError(f"{file}: class name {name!r} is read as {type(name).__name__}; put it in quotes")
-    return content
-
-
-def _sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]]:
-    """One mapping of options per source of a class."""
-    where = f"{file}: class {class_name!r}"
-    if isinstance(entry, Mapping) and "procedural" in entry:
-        kind = entry["procedural"]
-        if kind not in PROCEDURAL:
-            raise ValueError(f"{where}: procedural must be one of {', '.join(PROCEDURAL)}, got {kind!r}")
-        _known(entry, PROCEDURAL[kind], where)
-        return [dict(entry)]
-    shared: dict[str, Any] = {}
-    if isinstance(entry, Mapping):
-        _known(entry, (*CLASS, "procedural"), where)
-        shared = {key: value for key, value in entry.items() if key != "sources"}
-        entry = entry.get("sources")
-    items = [entry] if isinstance(entry, str) else entry
-    if not isinstance(items, list) or not items:
-        raise ValueError(f"{where}: expected a source, a list of sources or a mapping with `sources`, got {entry!r}")
-    out = []
-    for item in items:
-        own = {"source": item} if isinstance(item, str) else item
-        if not isinstance(own, Mapping) or not isinstance(own.get("source"), str):
-            raise ValueError(f"{where}: a source is a file, pdb:ID, emdb:ID or a mapping with `source`, got {item!r}")
-        _known(own, SOURCE, where)
-        out.append({**shared, **own})
     return out
 
 
@@ -257,6 +201,8 @@ def _check_values(options: Mapping[str, Any], where: str) -> None:
     for key in ("resolution_a", "source_voxel_size"):
         if key in options:
             _positive(options[key], f"{where}: {key}")
+    if "contrast" in options:
+        parse_contrast(options["contrast"], f"{where}: contrast")
     chains = options.get("chains", "")
     if not all(isinstance(chain, str) for chain in (chains if isinstance(chains, list) else [chains])):
         raise ValueError(f"{where}: chains must be text or a list of texts, got {chains!r}; put names in quotes")
@@ -283,16 +229,10 @@ def _applies(options: Mapping[str, Any], other: Sequence[str], what: str) -> Non
             raise ValueError(f"{what} takes no option {key!r}")
 
 
-def _known(mapping: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
-    for key in mapping:
-        if key not in known:
-            raise ValueError(f"{where}: unknown option {key!r}; known: {', '.join(known)}")
-
-
 def _positive(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be > 0, got {value!r}")
-    return value
+    return float(value)
 
 
 def _range(value: Any, name: str) -> tuple[float, float]:
@@ -303,20 +243,3 @@ def _range(value: Any, name: str) -> tuple[float, float]:
     if not low <= high:
         raise ValueError(f"{name} must rise, got {value!r}")
     return float(low), float(high)
-
-
-def _unique(pairs: Sequence[tuple[Hashable, Any]]) -> dict[Hashable, Any]:
-    out = dict(pairs)
-    if len(out) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} stands there twice")
-    return out
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML without the silent loss of a repeated key."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        _unique([(self.construct_object(key, deep=True), None) for key in written])
-        return super().construct_mapping(node, deep)

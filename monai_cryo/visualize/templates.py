@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from monai_cryo.io.atomic import replacing
 from monai_cryo.templates.library import TemplateLibrary
 
 __all__ = ["show_templates"]
@@ -63,11 +64,6 @@ def show_templates(library: TemplateLibrary, path: str | os.PathLike[str], *, se
                 ax.set_title(f"{index} {class_name}: {member.name}", loc="left", fontsize=10)
             elif axis == 2:
                 ax.set_title(f"{100 * mask.mean():.1f} % foreground", loc="right", fontsize=10)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with partial.open("wb") as stream:
-            FigureCanvasAgg(figure).print_figure(stream, format="png", dpi=100)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        FigureCanvasAgg(figure).print_figure(temporary, format="png", dpi=100)
     return path

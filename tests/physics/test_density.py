@@ -240,3 +240,10 @@ def test_a_ribosome_of_atoms_takes_well_under_a_second():
     start = time.perf_counter()
     atoms_to_density(positions, weights, (40, 40, 40), 13.68, resolution_a=27.0)
     assert time.perf_counter() - start < 1.0
+
+
+@pytest.mark.parametrize("voxel_size", [np.float32(4), np.full(3, 4.0), np.array(4), torch.tensor(4.0), (4, 4, 4)])
+def test_voxel_size_may_be_numpy_or_torch(voxel_size):
+    atoms = torch.tensor([[1.0, 2.0, -3.0], [0.0, -5.0, 4.0]])
+    density = atoms_to_density(atoms, torch.ones(2), (9, 9, 9), voxel_size, resolution_a=8.0)
+    torch.testing.assert_close(density, atoms_to_density(atoms, torch.ones(2), (9, 9, 9), 4.0, resolution_a=8.0))

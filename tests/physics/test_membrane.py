@@ -95,10 +95,20 @@ def test_curvature_going_to_zero_is_smooth():
         ({"radius_a": math.nan}, "radius_a must not be 0"),
         ({"offset_a": math.inf}, "offset_a must be finite"),
         ({"voxel_size": 0.0}, "voxel_size must be > 0"),
-        ({"shape": (8, 8)}, "shape must be > 0"),
+        ({"shape": (8, 8)}, "must have shape"),
     ],
 )
 def test_bad_input(options, message):
     arguments = {"shape": (8, 8, 8), "voxel_size": 10.0, "normal": (1.0, 0, 0)} | options
     with pytest.raises(ValueError, match=message):
         bilayer(**arguments)
+
+
+@pytest.mark.parametrize(
+    "voxel_size", [np.float32(10), np.float64(10), np.full(3, 10.0), np.array(10.0), torch.tensor(10.0), [10, 10, 10]]
+)
+def test_voxel_size_may_be_numpy_or_torch(voxel_size):
+    density, mask = bilayer((9, 9, 9), voxel_size, normal=(1.0, 0, 0))
+    expected, expected_mask = bilayer((9, 9, 9), 10.0, normal=(1.0, 0, 0))
+    torch.testing.assert_close(density, expected)
+    assert torch.equal(mask, expected_mask)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from monai_cryo.io.mrc import write_mrc
-from monai_cryo.templates.file import (
+from monai_cryo.templates import (
     MembraneTemplate,
     Template,
     TemplateLibrary,
@@ -112,7 +112,7 @@ def test_curvature_is_uniform(monkeypatch):
         radii.append(options["radius_a"])
         return torch.ones(shape), torch.ones(shape, dtype=torch.bool)
 
-    monkeypatch.setattr("monai_cryo.templates.library.bilayer", spy)
+    monkeypatch.setattr("monai_cryo.templates.procedural.bilayer", spy)
     R = np.random.RandomState(0)
     for _ in range(2000):
         MembraneTemplate("m", "m", radius_a=(150, math.inf)).draw(2, 10.0, R)
@@ -183,6 +183,53 @@ def test_membrane_refuses(options, message):
         MembraneTemplate("m", "m", **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "voxel_size", "message"),
+    [
+        ({"offset_a": (-200, 200)}, 10.0, r"offset_a must lie within \+-70 Å to meet it, got \(-200, 200\)"),
+        ({"offset_a": (0, 71)}, 10.0, r"class 'm': in a box of 16 voxels of 10 Å, offset_a must lie within"),
+        ({"thickness_a": (20, 45)}, 40.0, "a membrane must be thicker than a voxel, got 34 Å at its thinnest"),
+    ],
+)
+def test_a_membrane_that_may_miss_the_box_is_refused(options, voxel_size, message):
+    with pytest.raises(ValueError, match=message):
+        TemplateLibrary({"m": [MembraneTemplate("m", "m", **options)]}, voxel_size, 16)
+
+
+@pytest.mark.parametrize(("box", "voxel_size"), [(15, 10.0), (16, 10.0), (16, 25.0), (12, 43.0)])
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("radius_a", [(math.inf, math.inf), (60.0, 60.0), (150.0, math.inf)])
+def test_membranes_at_the_edge_of_what_is_allowed_are_never_empty(box, voxel_size, side, radius_a):
+    margin = 0 if voxel_size < 25 else 1
+    offset = side * ((box - 1) // 2 - margin) * voxel_size
+    member = MembraneTemplate("m", "m", (30, 45), radius_a, (offset, offset))
+    library = TemplateLibrary({"m": [member]}, voxel_size, box)
+    R = np.random.RandomState(0)
+    for _ in range(40):
+        item = library.draw(0, R)
+        assert item["mask"].any()
+        assert item["image"].isfinite().all()
+
+
+def test_a_membrane_outside_the_box_is_no_nan():
+    with pytest.raises(ValueError, match="class 'm': a membrane passes the box of 16 voxels by"):
+        MembraneTemplate("m", "m", offset_a=(900, 900)).draw(16, 10.0, np.random.RandomState(0))
+
+
+def test_no_template_is_not_finite_or_empty():
+    broken = template("x")
+    broken.density[3, 3, 3] = math.nan
+    empty = Template("y", "a", torch.ones(5, 5, 5), torch.zeros(5, 5, 5, dtype=torch.bool), 10.0)
+    for member in (broken, empty):
+        with pytest.raises(ValueError, match=f"structure '{member.name}' has an empty mask or values that are not"):
+            TemplateLibrary({"a": [member]}, 10.0, 16)
+
+
+def test_voxel_size_may_be_numpy():
+    library = load_templates(voxel_size=np.float32(20), box=np.int64(24))
+    assert (library.voxel_size, library.box) == (20.0, 24)
+
+
 def test_one_file_lists_strings_lists_and_mappings(folder):
     path = write(
         folder,
@@ -239,11 +286,11 @@ def test_other_voxel_size_and_box_than_the_file_s():
 
 
 def test_embedded_maps_load_without_resampling(monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise AssertionError("resampled")
 
-    monkeypatch.setattr("monai_cryo.templates.maps._low_pass", refuse)
-    monkeypatch.setattr("monai_cryo.templates.maps._sample", refuse)
+    monkeypatch.setattr("monai_cryo.templates.maps.low_pass", refuse)
+    monkeypatch.setattr("monai_cryo.templates.maps.evaluate", refuse)
     load_templates()
     with pytest.raises(AssertionError, match="resampled"):
         load_templates(voxel_size=20.0)

@@ -1,0 +1,94 @@
+"""The grammar of a template library's file: which keys there are, and what is refused before any source is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["MAP", "PROCEDURAL", "STRUCTURE", "check_known", "list_sources", "read_library_file"]
+
+TOP = ("voxel_size", "box", "classes")
+STRUCTURE = ("chains", "assembly")
+MAP = ("contrast", "source_voxel_size")
+SOURCE = ("source", "name", "threshold", "resolution_a", *STRUCTURE, *MAP)
+CLASS = ("sources", *SOURCE[2:])
+PROCEDURAL = {
+    "membrane": ("procedural", "thickness_a", "radius_a", "offset_a", "leaflet_sigma_a"),
+    "background": ("procedural",),
+}
+
+
+def read_library_file(file: Path) -> dict[str, Any]:
+    """Parse a YAML or JSON template library; refuse repeated and unknown keys and empty classes."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such template library (a YAML or JSON file with `classes:`)")
+    try:
+        text = file.read_text(encoding="utf-8")
+        if file.suffix.lower() == ".json":
+            content = json.loads(text, object_pairs_hook=_unique)
+        else:
+            content = yaml.load(text, Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), dict) or not content["classes"]:
+        raise ValueError(f"{file}: expected a mapping `classes:` of at least one class name -> sources")
+    check_known(content, TOP, f"{file}")
+    for name in content["classes"]:
+        if not isinstance(name, str):
+            raise ValueError(f"{file}: class name {name!r} is read as {type(name).__name__}; put it in quotes")
+    return content
+
+
+def list_sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]]:
+    """One mapping of options per source of a class."""
+    where = f"{file}: class {class_name!r}"
+    if isinstance(entry, Mapping) and "procedural" in entry:
+        kind = entry["procedural"]
+        if kind not in PROCEDURAL:
+            raise ValueError(f"{where}: procedural must be one of {', '.join(PROCEDURAL)}, got {kind!r}")
+        check_known(entry, PROCEDURAL[kind], where)
+        return [dict(entry)]
+    shared: dict[str, Any] = {}
+    if isinstance(entry, Mapping):
+        check_known(entry, (*CLASS, "procedural"), where)
+        shared = {key: value for key, value in entry.items() if key != "sources"}
+        entry = entry.get("sources")
+    items = [entry] if isinstance(entry, str) else entry
+    if not isinstance(items, list) or not items:
+        raise ValueError(f"{where}: expected a source, a list of sources or a mapping with `sources`, got {entry!r}")
+    out = []
+    for item in items:
+        own = {"source": item} if isinstance(item, str) else item
+        if not isinstance(own, Mapping) or not isinstance(own.get("source"), str):
+            raise ValueError(f"{where}: a source is a file, pdb:ID, emdb:ID or a mapping with `source`, got {item!r}")
+        check_known(own, SOURCE, where)
+        out.append({**shared, **own})
+    return out
+
+
+def check_known(mapping: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
+    """Refuse an option that is not known."""
+    for key in mapping:
+        if key not in known:
+            raise ValueError(f"{where}: unknown option {key!r}; known: {', '.join(known)}")
+
+
+def _unique(pairs: Sequence[tuple[Hashable, Any]]) -> dict[Hashable, Any]:
+    out = dict(pairs)
+    if len(out) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} stands there twice")
+    return out
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML without the silent loss of a repeated key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        _unique([(self.construct_object(key, deep=True), None) for key in written])
+        return super().construct_mapping(node, deep)
