@@ -5,12 +5,12 @@ from __future__ import annotations
 from monai_cryo.data.chains import (
     CheckVolumed,
     DecodePredictiond,
-    contrast_word,
     list_images,
     postprocessing,
     preprocessing,
 )
 from monai_cryo.data.dataset import TemplateDataset
+from monai_cryo.data.grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict, pad_with_noise
 from monai_cryo.data.labelled import FillMaskd, LabelledData, load_labelled
 from monai_cryo.data.seeding import CounterSampler, ItemRandomState, item_state
 from monai_cryo.io import MRCReader, MRCWriter
@@ -20,15 +20,19 @@ __all__ = [
     "CounterSampler",
     "DecodePredictiond",
     "FillMaskd",
+    "FitToGrid",
+    "FitToGridD",
+    "FitToGridDict",
+    "FitToGridd",
     "ItemRandomState",
     "LabelledData",
     "MRCReader",
     "MRCWriter",
     "TemplateDataset",
-    "contrast_word",
     "item_state",
     "list_images",
     "load_labelled",
+    "pad_with_noise",
     "postprocessing",
     "preprocessing",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,15 @@ from monai.transforms import (
     Lambdad,
     LoadImaged,
     MapTransform,
-    ResizeWithPadOrCropd,
     SaveImaged,
-    Spacingd,
 )
 
+from monai_cryo.data.grid import FitToGridd
 from monai_cryo.data.labelled import FillMaskd
 from monai_cryo.io import MRCReader, MRCWriter
 from monai_cryo.networks import TwoBranchTensorNet
 
-#: file endings of MRC volumes
-MRC_SUFFIXES = (".mrc", ".map", ".rec", ".mrcs", ".st")
+__all__ = ["CheckVolumed", "DecodePredictiond", "list_images", "postprocessing", "preprocessing"]
 
 
 def preprocessing(
@@ -41,7 +39,7 @@ def preprocessing(
 ) -> Compose:
     """Chain that loads a subtomogram and brings it to the model's voxel size, box and contrast.
 
-    Standardisation comes after it, on the batch (:class:`monai_cryo.engines.PrepareLabelled`).
+    Normalisation comes after it, on the batch (:class:`monai_cryo.engines.PrepareLabelled`).
 
     Parameters
     ----------
@@ -52,20 +50,19 @@ def preprocessing(
     file_voxel_size
         Å, where the header is not to be believed; None: the header's.
     negate
-        The file's contrast is the opposite of the model's.
+        The files' contrast is the opposite of the model's.
     smooth_sigma_vox
         Standard deviation of a Gaussian smoothing of the image, in voxels of the model; 0: none.
     """
     names = [keys] if isinstance(keys, str) else list(keys)
     images, masks = names[:1], names[1:]
-    modes = ["bilinear", "nearest"][: len(names)]
+    modes: list[Any] = ["fourier", "nearest"][: len(names)]
     optional: dict[str, Any] = {"allow_missing_keys": True}
     chain: list[Any] = [
         LoadImaged(names, reader=MRCReader, voxel_size=file_voxel_size, **optional),
         EnsureChannelFirstd(names, channel_dim="no_channel", **optional),
         CheckVolumed(images),
-        Spacingd(names, pixdim=(voxel_size,) * 3, mode=modes, padding_mode="border", **optional),
-        ResizeWithPadOrCropd(names, spatial_size=(box,) * 3, mode="edge", **optional),
+        FitToGridd(names, voxel_size=voxel_size, box=box, mode=modes, **optional),
     ]
     if negate:
         chain.append(Lambdad(images, func=torch.neg))
@@ -76,7 +73,13 @@ def preprocessing(
     return Compose(chain)
 
 
-def postprocessing(preprocessing: Compose, *, threshold: float = 0.5, mask_dir: str | None = None) -> Compose:
+def postprocessing(
+    preprocessing: Compose,
+    *,
+    threshold: float = 0.5,
+    mask_dir: str | None = None,
+    image_dir: str | None = None,
+) -> Compose:
     """Chain that decodes a prediction and, where asked, saves its mask on the input file's own grid.
 
     Parameters
@@ -87,9 +90,18 @@ def postprocessing(preprocessing: Compose, *, threshold: float = 0.5, mask_dir: 
         Of the mask's probability.
     mask_dir
         Folder for ``<name>_mask.mrc``; None: no masks are saved.
+    image_dir
+        Folder that the images lie in, at whatever depth; their masks lie in the same subfolders of `mask_dir`.
+
+    Raises
+    ------
+    ValueError
+        If there is a `mask_dir` and no `image_dir`.
     """
     chain: list[Any] = [DecodePredictiond("pred", threshold=threshold)]
     if mask_dir is not None:
+        if not image_dir:
+            raise ValueError("mask_dir needs image_dir, below which equally named images are told apart")
         chain += [
             Invertd("mask", transform=preprocessing, orig_keys="image", nearest_interp=True),
             Lambdad("mask", func=_binary),
@@ -101,6 +113,7 @@ def postprocessing(preprocessing: Compose, *, threshold: float = 0.5, mask_dir: 
                 output_dtype="uint8",
                 writer=MRCWriter,
                 resample=False,
+                data_root_dir=image_dir,
                 separate_folder=False,
                 print_log=False,
             ),
@@ -171,17 +184,3 @@ class DecodePredictiond(MapTransform):
 
 def _binary(mask: torch.Tensor) -> torch.Tensor:
     return (mask >= 0.5).to(torch.uint8)
-
-
-def contrast_word(value: str) -> str:
-    """Check a contrast given on the command line.
-
-    Raises
-    ------
-    ValueError
-        If it is neither ``dark`` nor ``bright``.
-    """
-    words: Sequence[str] = ("dark", "bright")
-    if value not in words:
-        raise ValueError(f"contrast must be one of {', '.join(words)}, got {value!r}")
-    return value

@@ -13,7 +13,10 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor, load_decathlon_datalist
 from monai.transforms import MapTransform
 
-CONTRASTS = {"protein dark": "dark", "protein bright": "bright"}
+from monai_cryo._typing import Contrast, parse_contrast
+from monai_cryo.physics.fourier import voxel_size_zyx
+
+__all__ = ["FillMaskd", "LabelledData", "load_labelled"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class LabelledData:
     items: list[dict[str, Any]]
     skipped: dict[str, int]
     voxel_size: float | None
-    contrast: str
+    contrast: Contrast
 
 
 def load_labelled(
@@ -74,9 +77,10 @@ def load_labelled(
         rows = load_decathlon_datalist(str(path), is_segmentation=True, data_list_key="test", base_dir=str(folder))
     except (json.JSONDecodeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path} must be a MONAI datalist with items under 'test', found: {error}") from error
-    contrast = head.get("contrast", "protein dark")
-    if contrast not in CONTRASTS:
-        raise ValueError(f"{path}: contrast must be one of {', '.join(CONTRASTS)}, got {contrast!r}")
+    contrast = parse_contrast(head.get("contrast", "protein dark"), f"{path}: contrast")
+    voxel_size = head.get("voxel_size")
+    if voxel_size is not None:
+        voxel_size_zyx(voxel_size, f"{path}: voxel_size")
 
     items: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}
@@ -102,7 +106,7 @@ def load_labelled(
         items.append(item)
     if not items:
         raise ValueError(f"{path} has no item of the classes {', '.join(classes)}")
-    return LabelledData(items, skipped, head.get("voxel_size"), CONTRASTS[contrast])
+    return LabelledData(items, skipped, voxel_size, contrast)
 
 
 class FillMaskd(MapTransform):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.data import load_labelled, preprocessing
-from monai_cryo.io import write_mrc
+from monai_cryo.data import list_images, load_labelled, postprocessing, preprocessing
+from monai_cryo.io import read_mrc, write_mrc
 
 CLASSES = ["ribosome", "membrane"]
 
@@ -64,9 +64,14 @@ def test_missing_list(where):
         ({"test": []}, ValueError, "items under 'test'"),
         ({"train": []}, ValueError, "items under 'test'"),
         (
+            {"test": [{"image": "a.mrc", "class": "ribosome"}], "voxel_size": "big"},
+            ValueError,
+            "dataset.json: voxel_size must be > 0 Å, one number or .*, got big",
+        ),
+        (
             {"test": [{"image": "a.mrc", "class": "ribosome"}], "contrast": "inverted"},
             ValueError,
-            "contrast must be one of protein dark, protein bright",
+            "contrast must be dark or bright .*, got 'inverted'",
         ),
     ],
 )
@@ -74,6 +79,12 @@ def test_malformed_lists(folder, content, error, message):
     write_list(folder, **content)
     with pytest.raises(error, match=message):
         load_labelled(str(folder), CLASSES)
+
+
+@pytest.mark.parametrize("word", ["dark", "protein dark"])
+def test_contrast_has_one_vocabulary(folder, word):
+    write_list(folder, test=[{"image": "a.mrc", "class": "ribosome"}], contrast=word)
+    assert load_labelled(str(folder), CLASSES).contrast == "dark"
 
 
 def test_no_json(folder):
@@ -117,3 +128,36 @@ def test_preprocessing_refuses_what_is_no_image(folder, value, message):
         preprocessing(voxel_size=12.0, box=40)(data.items[0])
     assert "a.mrc" in str(error.value.__cause__)
     assert message.lower() in str(error.value.__cause__).lower()
+
+
+def test_masks_of_equally_named_files_lie_in_folders_of_their_own(tmp_path):
+    rng = np.random.RandomState(0)
+    for folder in ("one", "two"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        write_mrc(tmp_path / "in" / folder / "a.mrc", rng.randn(24, 24, 24).astype(np.float32), 10.0, (1.0, 2.0, 3.0))
+    items = list_images(str(tmp_path / "in"), "*/*.mrc")
+    chain = preprocessing("image", voxel_size=10.0, box=32)
+    after = postprocessing(chain, mask_dir=str(tmp_path / "masks"), image_dir=str(tmp_path / "in"))
+    output = torch.zeros(2, 32, 32, 32)
+    output[0, 10:20, 10:20, 10:20] = 1  # as the network says where a particle is
+    for item in items:
+        after({**chain(item), "pred": output})
+    found = sorted(str(path.relative_to(tmp_path / "masks")) for path in (tmp_path / "masks").rglob("*.mrc"))
+    assert found == ["one/a_mask.mrc", "two/a_mask.mrc"]
+    mask, voxel_size, origin = read_mrc(tmp_path / "masks" / "two" / "a_mask.mrc")
+    assert (mask.shape, voxel_size, origin) == ((24, 24, 24), (10.0,) * 3, (1.0, 2.0, 3.0))
+    assert mask[6:16, 6:16, 6:16].all()
+    assert mask.sum() == 1000
+
+
+def test_masks_need_to_know_where_their_images_lie():
+    with pytest.raises(ValueError, match="mask_dir needs image_dir"):
+        postprocessing(preprocessing("image", voxel_size=10.0, box=32), mask_dir="masks")
+
+
+def test_a_mask_at_the_border_does_not_grow(folder):
+    mask = np.zeros((32, 32, 32), np.int8)
+    mask[:4, :4, 5:11] = 1
+    write_mrc(folder / "a_mask.mrc", mask, 12.0, overwrite=True)
+    item = preprocessing(voxel_size=12.0, box=40)(load_labelled(str(folder), CLASSES, skip_unknown=True).items[0])
+    assert int(item["mask"].sum()) == 96
