@@ -179,7 +179,7 @@ def _build_templates(options: argparse.Namespace) -> None:
 
 
 def _fetch_templates(options: argparse.Namespace) -> None:
-    from monai_cryo.templates.fetch import fetch
+    from monai_cryo.templates.archive import fetch
 
     for source in options.sources:
         print(fetch(source, base_url=options.base_url))

@@ -17,9 +17,9 @@ import monai_cryo.transforms as T  # noqa: N812
 from monai_cryo import physics
 from monai_cryo.physics.membrane import bilayer
 from monai_cryo.physics.tilt_series import project, tilt_angles, weighted_back_projection
-from monai_cryo.templates import TemplateLibrary, load_templates
+from monai_cryo.templates import BOX, TemplateLibrary, load_templates
+from monai_cryo.templates import VOXEL_SIZE as VOXEL
 
-VOXEL, BOX = 13.68, 40
 EDGE = 10 * physics.nyquist(VOXEL)  # Nyquist in 1/nm
 
 

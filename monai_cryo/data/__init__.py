@@ -12,7 +12,7 @@ from monai_cryo.data.chains import (
 from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.data.grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict, pad_with_noise
 from monai_cryo.data.labelled import FillMaskd, LabelledData, load_labelled
-from monai_cryo.data.seeding import CounterSampler, ItemRandomState, item_state
+from monai_cryo.data.seeding import CounterSampler, item_state
 from monai_cryo.io import MRCReader, MRCWriter
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "FitToGridD",
     "FitToGridDict",
     "FitToGridd",
-    "ItemRandomState",
     "LabelledData",
     "MRCReader",
     "MRCWriter",

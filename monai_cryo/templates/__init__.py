@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_cryo.templates.fetch import cache_folder, fetch, locate
+from monai_cryo.templates.archive import cache_folder, fetch, locate
 from monai_cryo.templates.file import BOX, EMBEDDED, VOXEL_SIZE, describe_sources, load_templates, save_templates
 from monai_cryo.templates.library import AnyTemplate, TemplateLibrary
 from monai_cryo.templates.maps import density_from_map

@@ -18,7 +18,7 @@ from monai_cryo._typing import parse_contrast
 from monai_cryo.io.atomic import write_text
 from monai_cryo.io.mrc import SUFFIXES, write_mrc
 from monai_cryo.physics.density import atoms_to_density
-from monai_cryo.templates.fetch import locate
+from monai_cryo.templates.archive import locate
 from monai_cryo.templates.library import AnyTemplate, TemplateLibrary
 from monai_cryo.templates.maps import density_from_map
 from monai_cryo.templates.masking import cut, parse_rule, to_box

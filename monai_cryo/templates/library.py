@@ -65,6 +65,11 @@ class TemplateLibrary:
                 density, mask = member.padded(self.box)
                 self._boxes[member.name] = density, mask, bounding_radius(density)
 
+    def __repr__(self) -> str:
+        """Return classes and grid in one line."""
+        classes = ", ".join(f"{name}: {len(members)}" for name, members in self.templates.items())
+        return f"TemplateLibrary({{{classes}}}, voxel_size={self.voxel_size:g}, box={self.box})"
+
     @property
     def classes(self) -> list[str]:
         """Class names; a class's position is its index."""
@@ -88,25 +93,32 @@ class TemplateLibrary:
         Returns
         -------
         dict
-            ``image`` (1, D, H, W) float32, ``mask`` (1, D, H, W) bool, ``radius_vox`` (int) and ``structure`` (its
-            name). A structure is centred and not rotated, and lies within the radius. What is drawn anew is in its
-            random pose already, because a rotated box would show cut corners: radius 0.
+            ``image`` (1, D, H, W) float32, ``mask`` (1, D, H, W) bool, ``posed``, ``radius_vox`` (int) and
+            ``structure`` (its name). A structure is centred and not rotated, and lies within the radius. What is drawn
+            anew is in its random pose already, because a rotated box would show cut corners: ``posed`` is true.
         """
         members = self.templates[self.classes[class_index]]
         return self.place(members[R.randint(len(members))], R)
 
     def place(self, member: AnyTemplate, R: np.random.RandomState) -> dict[str, Any]:  # noqa: N803
         """Put one of the library's structures into the box: what `draw` does once it has chosen."""
-        if not isinstance(member, Template):
-            (density, mask), radius = member.draw(self.box, self.voxel_size, R), 0
-        else:
+        posed = not isinstance(member, Template)
+        if isinstance(member, Template):
             cached_density, cached_mask, radius = self._boxes[member.name]
             density, mask = cached_density.clone(), cached_mask.clone()
-        return {"image": density[None], "mask": mask[None], "radius_vox": radius, "structure": member.name}
+        else:
+            (density, mask), radius = member.draw(self.box, self.voxel_size, R), 0
+        return {
+            "image": density[None],
+            "mask": mask[None],
+            "posed": posed,
+            "radius_vox": radius,
+            "structure": member.name,
+        }
 
-    def densities(self) -> list[Tensor]:
-        """Tight densities (d, h, w) of all structures from files, as :class:`.RandNeighbours` takes them."""
-        return [m.density for members in self.templates.values() for m in members if isinstance(m, Template)]
+    def members(self) -> list[Template]:
+        """Structures from files, with densities and masks, as :class:`.RandNeighbours` takes them."""
+        return [m for members in self.templates.values() for m in members if isinstance(m, Template)]
 
     def split(self, hold_out: Sequence[str]) -> tuple[TemplateLibrary, TemplateLibrary]:
         """Split the structures for training and testing; both libraries keep all classes and their order.

@@ -72,9 +72,7 @@ class MembraneTemplate:
         margin = 0 if half_a >= 0.5 * math.sqrt(3.0) * voxel_size else 1
         reach_a = ((box - 1) // 2 - margin) * voxel_size
         if max(map(abs, self.offset_a)) > reach_a:
-            raise ValueError(
-                f"{where} offset_a must lie within +-{reach_a:g} Å to meet it, got {self.offset_a}"
-            )
+            raise ValueError(f"{where} offset_a must lie within +-{reach_a:g} Å to meet it, got {self.offset_a}")
 
     def draw(self, box: int, voxel_size: float, R: np.random.RandomState) -> tuple[Tensor, Tensor]:  # noqa: N803
         """Return density (mean 1 inside the mask) and mask, each (box, box, box), in a random pose."""

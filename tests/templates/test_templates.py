@@ -53,6 +53,8 @@ def test_embedded_library():
     library = load_templates()
     assert library.classes == CLASSES
     assert (library.voxel_size, library.box) == (13.68, 40)
+    counts = "{ribosome: 1, proteasome: 1, tric: 1, membrane: 1}"
+    assert repr(library) == f"TemplateLibrary({counts}, voxel_size=13.68, box=40)"
     R = np.random.RandomState(0)
     for index, (low, high) in enumerate([(0.03, 0.05), (0.015, 0.03), (0.01, 0.02), (0.03, 0.2)]):
         item = library.draw(index, R)

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from monai_cryo.templates.fetch import cache_folder, fetch, locate
+from monai_cryo.templates.archive import cache_folder, fetch, locate
 
 CONTENT = gzip.compress(np.random.default_rng(0).bytes(700_000), mtime=0)
 
