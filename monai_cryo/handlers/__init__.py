@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from monai_cryo.handlers.averaging import AverageWeights
+from monai_cryo.handlers.best import KeepBest, ModelEvents
+from monai_cryo.handlers.checkpoints import Checkpoints
 from monai_cryo.handlers.epoch import SetEpoch
 from monai_cryo.handlers.gallery import PredictionGallery
+from monai_cryo.handlers.parameters import DrawnParameters
 from monai_cryo.handlers.predictions import PredictionsWriter
 from monai_cryo.handlers.report import Report, metrics_table
-from monai_cryo.handlers.scalars import TrainingScalars
+from monai_cryo.handlers.scalars import TrainingScalars, ValidationScalars
 
-__all__ = ["PredictionGallery", "PredictionsWriter", "Report", "SetEpoch", "TrainingScalars", "metrics_table"]
+__all__ = [
+    "AverageWeights",
+    "Checkpoints",
+    "DrawnParameters",
+    "KeepBest",
+    "ModelEvents",
+    "PredictionGallery",
+    "PredictionsWriter",
+    "Report",
+    "SetEpoch",
+    "TrainingScalars",
+    "ValidationScalars",
+    "metrics_table",
+]

@@ -9,6 +9,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from monai_cryo.handlers.best import results_event
+from monai_cryo.io.atomic import replacing
 from monai_cryo.visualize.predictions import Example, draw_predictions, figure_to_array
 
 
@@ -27,6 +29,8 @@ class PredictionGallery:
         Samples of each true class.
     threshold
         Of the mask's probability.
+    best_only
+        Write the PNG only when the evaluated model has been saved as the best one (:class:`~.best.KeepBest`).
     """
 
     def __init__(
@@ -36,16 +40,20 @@ class PredictionGallery:
         writer: Any = None,
         per_class: int = 2,
         threshold: float = 0.5,
+        best_only: bool = False,
     ) -> None:
         self.classes, self.path, self.writer = classes, path, writer
-        self.per_class, self.threshold = per_class, threshold
+        self.per_class, self.threshold, self.best_only = per_class, threshold, best_only
         self.examples: dict[int, list[Example]] = {}
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator that does not decollate its output."""
         engine.add_event_handler(Events.STARTED, lambda _: self.examples.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
-        engine.add_event_handler(Events.COMPLETED, self.draw)
+        if self.path is not None:
+            engine.add_event_handler(results_event(engine, self.best_only), self.save)
+        if self.writer is not None:
+            engine.add_event_handler(Events.COMPLETED, self.log)
 
     def collect(self, engine: Engine) -> None:
         """Take the samples that are still wanted from this batch."""
@@ -67,17 +75,20 @@ class PredictionGallery:
                     )
                 )
 
-    def draw(self, engine: Engine) -> None:
-        """Write the picture."""
-        examples = [e for true in sorted(self.examples) for e in self.examples[true]]
-        if not examples:
-            return
-        figure = draw_predictions(examples)
-        if self.path:
+    def save(self, engine: Engine) -> None:
+        """Write the picture, whole or not at all; none where there was no sample."""
+        if self.path is not None and self.examples:
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(self.path, dpi=130)
-        if self.writer is not None:
-            self.writer.add_image("predictions", figure_to_array(figure), engine.state.epoch, dataformats="HWC")
+            with replacing(self.path) as part:
+                self._draw().savefig(part, dpi=130)
+
+    def log(self, engine: Engine) -> None:
+        """Give the picture to TensorBoard."""
+        if self.writer is not None and self.examples:
+            self.writer.add_image("predictions", figure_to_array(self._draw()), engine.state.epoch, dataformats="HWC")
+
+    def _draw(self) -> Any:
+        return draw_predictions([e for true in sorted(self.examples) for e in self.examples[true]])
 
 
 def _array(tensor: Tensor) -> Any:

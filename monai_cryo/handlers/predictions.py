@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
+
+from monai_cryo.io.atomic import replacing
 
 
 class PredictionsWriter:
@@ -42,9 +43,7 @@ class PredictionsWriter:
         """Write the table, whole or not at all."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.output_dir / "predictions.csv"
-        part = path.with_suffix(".part")
-        with part.open("w", newline="") as file:
+        with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["file", "class", *(f"p_{name}" for name in self.classes)])
             writer.writerows(self.rows)
-        os.replace(part, path)

@@ -1,20 +1,21 @@
-"""The end of a run: metrics.json, a table, and where everything lies."""
+"""Scores of an evaluation: a table for a person, metrics.json for a program."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 
+from monai_cryo.handlers.best import results_event
+from monai_cryo.io.atomic import write_text
 from monai_cryo.metrics import TwoBranchMetrics
 
 
 class Report:
-    """Write ``metrics.json`` and print the table when an evaluation is done.
+    """Print the table when an evaluation is done, and write ``metrics.json``.
 
     Parameters
     ----------
@@ -26,6 +27,8 @@ class Report:
         Unknown class -> number of items left out.
     title
         Line above the table; ``{epoch}`` in it is filled in.
+    best_only
+        Write only when the evaluated model has been saved as the best one (:class:`~.best.KeepBest`).
     """
 
     def __init__(
@@ -34,23 +37,27 @@ class Report:
         output_dir: str,
         skipped: Mapping[str, int] | None = None,
         title: str = "",
+        best_only: bool = False,
     ) -> None:
         self.metrics, self.output_dir, self.skipped = metrics, Path(output_dir), dict(skipped or {})
-        self.title = title
+        self.title, self.best_only = title, best_only
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator, after the metrics."""
-        engine.add_event_handler(Events.COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self.show)
+        engine.add_event_handler(results_event(engine, self.best_only), self.write)
 
-    def __call__(self, engine: Engine) -> None:
-        """Write and print."""
-        metrics = {**self.metrics.summary, "skipped": self.skipped}
+    def show(self, engine: Engine) -> None:
+        """Print the table."""
+        print(f"\n{self.title.format(epoch=engine.state.epoch)}\n{metrics_table(self._content())}", flush=True)
+
+    def write(self, engine: Engine) -> None:
+        """Write the file, whole or not at all."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        path = self.output_dir / "metrics.json"
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(metrics, indent=1) + "\n")
-        os.replace(part, path)
-        print(f"\n{self.title.format(epoch=engine.state.epoch)}\n{metrics_table(metrics)}", flush=True)
+        write_text(self.output_dir / "metrics.json", json.dumps(self._content(), indent=1) + "\n")
+
+    def _content(self) -> dict[str, Any]:
+        return {**self.metrics.summary, "skipped": self.skipped}
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:

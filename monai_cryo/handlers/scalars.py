@@ -1,4 +1,4 @@
-"""Training scalars for TensorBoard."""
+"""Scalars of training and validation for TensorBoard, on one axis: iterations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ignite.engine import Engine, Events
 
 
 class TrainingScalars:
-    """Write the loss, its two parts and the learning rate after every iteration.
+    """Write the loss, its two parts and the learning rate after every iteration, under ``train/``.
 
     Parameters
     ----------
@@ -34,3 +34,27 @@ class TrainingScalars:
         for name, value in self.loss.parts.items():
             self.writer.add_scalar(f"train/loss_{name}", float(value), step)
         self.writer.add_scalar("train/learning_rate", self.optimizer.param_groups[0]["lr"], step)
+
+
+class ValidationScalars:
+    """Write every metric of a validation under ``validation/``, at the training's iteration.
+
+    Parameters
+    ----------
+    writer
+        TensorBoard ``SummaryWriter``.
+    epoch_length
+        Iterations of a training epoch.
+    """
+
+    def __init__(self, writer: Any, epoch_length: int) -> None:
+        self.writer, self.epoch_length = writer, epoch_length
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the evaluator that a ``ValidationHandler`` runs."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write."""
+        for name, value in engine.state.metrics.items():
+            self.writer.add_scalar(f"validation/{name}", float(value), engine.state.epoch * self.epoch_length)

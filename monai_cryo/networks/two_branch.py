@@ -12,6 +12,8 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from monai_cryo.networks.facts import FactSheet
+
 __all__ = ["TwoBranchNet", "TwoBranchTensorNet"]
 
 _PRECISIONS = ("float32", "bfloat16")
@@ -156,6 +158,7 @@ class TwoBranchNet(nn.Module):
         # particles fill a few percent of a box: masks begin at that probability instead of learning it first
         nn.init.constant_(segmenter.bias, -3.0)
         self.segmenter = _Mixed(segmenter, mixed)
+        self.record = FactSheet()
         self._initialise()
         if mixed:
             self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -11,8 +11,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from monai_cryo.bundle import read_model
 from monai_cryo.io import read_mrc, write_mrc
 from monai_cryo.templates import load_templates
 from monai_cryo.templates.file import save_templates
@@ -74,14 +76,35 @@ def labelled(tmp_path_factory):
 
 def test_training_leaves_what_it_promises(trained):
     names = {path.name for path in trained.iterdir()}
-    assert {"model.pt", "checkpoint.pt", "metrics.json", "predictions.png"} <= names
+    assert {"model.pt", "checkpoint.pt", "metrics.json", "predictions.png", "parameters.csv"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     metrics = json.loads((trained / "metrics.json").read_text())
     assert metrics["n"] == TINY["val_length"]
-    assert np.array(metrics["confusion_matrix"]).sum() == TINY["val_length"]
-    record = torch.load(trained / "model.pt", weights_only=True)["record"]
-    assert record["classes"] == ["ribosome", "proteasome", "tric", "membrane"]
-    assert (record["voxel_size"], record["box"], record["contrast"]) == (13.68, 40, "dark")
+    assert np.array(metrics["confusion_matrix"]).sum(axis=1).tolist() == [2, 2, 2, 2]  # equally many of each class
+    model = read_model(trained / "model.pt")
+    assert model.classes == ["ribosome", "proteasome", "tric", "membrane"]
+    assert (model.voxel_size, model.box, model.contrast) == (13.68, 40, "dark")
+    assert model.facts["network"]["features"] == TINY["features"]
+    assert model.facts["normalize"] == [{"_target_": "monai_cryo.transforms.Standardize", "scope": "item"}]
+
+
+def test_drawn_parameters_lie_beside_the_model(trained):
+    with (trained / "parameters.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == TINY["batch_size"] * TINY["epoch_length"]
+    (column,) = [name for name in rows[0] if name.endswith("defocus_um")]
+    values = [float(row[column]) for row in rows]
+    assert all(0 <= value <= 12 for value in values)
+    assert len(set(values)) == len(values)
+
+
+def test_the_model_is_the_averaged_one(trained):
+    checkpoint = torch.load(trained / "checkpoint.pt", weights_only=True)
+    assert checkpoint["averaging"].keys() == checkpoint["network"].keys()
+    weight = "segmenter.layer.weight"
+    assert not torch.equal(checkpoint["averaging"][weight], checkpoint["network"][weight])
+    if checkpoint["best"]["epoch"] == TINY["max_epochs"]:
+        assert torch.equal(checkpoint["averaging"][weight], torch.load(trained / "model.pt", weights_only=True)[weight])
 
 
 def test_tensorboard_holds_scalars_and_pictures(trained):
@@ -90,7 +113,10 @@ def test_tensorboard_holds_scalars_and_pictures(trained):
     log = EventAccumulator(str(trained)).Reload()
     scalars = set(log.Tags()["scalars"])
     wanted = {"train/loss", "train/loss_classification", "train/loss_segmentation", "train/learning_rate"}
-    assert wanted | {"accuracy", "mean_iou"} <= scalars
+    assert wanted | {"validation/accuracy", "validation/mean_iou", "validation/loss"} <= scalars
+    assert all(tag.startswith(("train/", "validation/")) for tag in scalars)
+    assert [event.step for event in log.Scalars("validation/loss")] == [2, 4]  # iterations
+    assert any("defocus_um" in tag for tag in log.Tags()["histograms"])
     assert len(log.Scalars("train/loss")) == TINY["max_epochs"] * TINY["epoch_length"]
     assert log.Tags()["images"] == ["predictions"]
     rates = [event.value for event in log.Scalars("train/learning_rate")]
@@ -106,11 +132,11 @@ def test_a_resumed_run_goes_on(bundle_root, trained, tmp_path):
         output_dir=str(tmp_path),
         resume=str(trained / "checkpoint.pt"),
         **{**TINY, "max_epochs": 3},
-        lr_scheduler=None,
     )
     flow.run()
     trainer = flow.parser.get_parsed_content("train#trainer")
     assert (trainer.state.epoch, trainer.state.iteration) == (3, 6)
+    assert flow.parser.get_parsed_content("optimizer").param_groups[0]["lr"] < 1e-5  # the longer schedule has ended
 
 
 def test_evaluation_scores_skips_and_draws(bundle_root, trained, labelled, tmp_path):
@@ -182,8 +208,11 @@ def test_the_papers_recipe_starts(bundle_root, tmp_path, overlay):
     parser = flow.parser
     assert isinstance(parser.get_parsed_content("optimizer"), torch.optim.SGD)
     assert parser.get_parsed_content("optimizer").param_groups[0]["nesterov"]
-    snr = parser.get_parsed_content("simulation").transforms[1].transform.noise.snr
-    assert snr == ((0.1, 0.1) if overlay else (0.03, 10.0))
+    with (tmp_path / "parameters.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    (column,) = [name for name in rows[0] if name.endswith(".snr")]
+    values = {float(row[column]) for row in rows}
+    assert values == {0.1} if overlay else (len(values) == len(rows) and max(values) <= 10 and min(values) >= 0.03)
 
 
 def test_structures_can_be_held_out_for_validation(bundle_root, tmp_path):
@@ -215,7 +244,12 @@ def test_two_processes_train_the_multi_gpu_config(bundle_root, tmp_path):
         command += [f"--{name}", str(value)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["n"] == TINY["val_length"]
+    out = tmp_path / "out"
+    assert json.loads((out / "metrics.json").read_text())["n"] == TINY["val_length"]
+    assert len(list(out.glob("events.out.tfevents*"))) == 1  # of rank 0 alone
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert (config["batch_size"], config["network"]["module"]) == (TINY["batch_size"], "@module")
+    assert "--epoch_length 2" in (out / "config.yaml").read_text().splitlines()[0]
 
 
 def run(bundle_root, run_id, *names, **options):
@@ -234,9 +268,11 @@ def run(bundle_root, run_id, *names, **options):
         ("training", ["train"], {"snr": "[0,1]"}, "snr must be > 0"),
         ("training", ["train"], {"templates": "nowhere.yaml"}, "nowhere.yaml"),
         ("training", ["train"], {"resume": "nowhere.pt"}, "no checkpoint nowhere.pt to resume from"),
+        ("training", ["train"], {"contrast": "grey"}, "contrast must be dark or bright"),
         ("evaluating", ["evaluate"], {"dataset_dir": "/nowhere"}, "no /nowhere/dataset.json"),
         ("evaluating", ["evaluate"], {"ckpt": "nowhere.pt"}, "no model file nowhere.pt"),
         ("inferring", ["inference"], {"dataset_dir": "/nowhere"}, "no folder /nowhere"),
+        ("inferring", ["inference"], {"file_contrast": "grey"}, "file_contrast must be dark or bright"),
     ],
 )
 def test_bad_options_end_in_one_line(bundle_root, tmp_path, run_id, names, options, message):
@@ -296,6 +332,14 @@ class TestZooChecks:
             device="cpu",
         )
 
+    def test_the_model_is_a_plain_state_dict(self, bundle_root):
+        state = torch.load(bundle_root / "models" / "model.pt", weights_only=True)
+        parser = ConfigParser()
+        parser.read_config(configs(bundle_root, "inference"))
+        parser["bundle_root"] = str(bundle_root)
+        parser.get_parsed_content("network_def").load_state_dict(state)
+        assert all(isinstance(value, torch.Tensor) for value in state.values())
+
     @pytest.mark.filterwarnings("ignore::Warning")  # torch.jit is deprecated, and MONAI still exports through it
     def test_torchscript_export(self, bundle_root, tmp_path):
         from monai.bundle import ckpt_export
@@ -304,7 +348,6 @@ class TestZooChecks:
             net_id="network_def",
             filepath=str(tmp_path / "model.ts"),
             ckpt_file=str(bundle_root / "models" / "model.pt"),
-            key_in_ckpt="model",
             config_file=str(bundle_root / "configs" / "inference.yaml"),
             meta_file=str(bundle_root / "configs" / "metadata.json"),
             bundle_root=str(bundle_root),

@@ -1,0 +1,24 @@
+"""What the bundle's configs call beside MONAI: the command line, the model's record, and where the bundle lies."""
+
+from __future__ import annotations
+
+from monai_cryo.bundle.command import check_overrides, plain, save_config, start
+from monai_cryo.bundle.record import RECORD_KEYS, ModelRecord, TrainedModel, check_facts, read_model
+from monai_cryo.bundle.refusals import is_refusal, show_error
+from monai_cryo.bundle.root import bundle_root, say_where
+
+__all__ = [
+    "RECORD_KEYS",
+    "ModelRecord",
+    "TrainedModel",
+    "bundle_root",
+    "check_facts",
+    "check_overrides",
+    "is_refusal",
+    "plain",
+    "read_model",
+    "save_config",
+    "say_where",
+    "show_error",
+    "start",
+]

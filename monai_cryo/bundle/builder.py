@@ -1,0 +1,140 @@
+"""From an object to the plain config that builds it, and back: what a model's record says of network and input."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from monai.transforms import Compose, Transform
+from torch import nn
+
+Built = TypeVar("Built")
+
+#: a model file may come from anywhere: nothing of other packages is built from what it says
+_TRUSTED = ("monai_cryo.", "monai.networks.")
+
+
+def describe_network(network: Callable[..., nn.Module]) -> dict[str, Any]:
+    """Return the config of a network node: ``_target_`` and its arguments.
+
+    Parameters
+    ----------
+    network
+        What a node with ``_mode_: callable`` gives: a class, or a ``functools.partial`` of one.
+
+    Raises
+    ------
+    ValueError
+        If it is a network already, whose arguments nobody knows any more.
+    """
+    if isinstance(network, nn.Module):
+        raise ValueError(
+            f"network_def made a {type(network).__name__} already: say `_mode_: callable` beside its _target_, "
+            "so that its arguments can be recorded in the model"
+        )
+    factory, arguments = (network.func, network.keywords) if isinstance(network, partial) else (network, {})
+    # the precision is the machine's affair, not the model's
+    return {"_target_": _path(factory), **{k: _plain(v) for k, v in arguments.items() if k != "precision"}}
+
+
+def describe_transform(transform: Transform) -> list[dict[str, Any]]:
+    """Return the configs of a transform, or of those in a ``Compose``, by their own ``config()``."""
+    parts = transform.transforms if isinstance(transform, Compose) else [transform]
+    return [part.config() for part in parts]
+
+
+def build_network(config: Mapping[str, Any], precision: str | None = None) -> nn.Module:
+    """Build the network of a record, with this machine's precision where it takes one.
+
+    Raises
+    ------
+    ValueError
+        As `build` says.
+    """
+    accepted = inspect.signature(_find(config, nn.Module)).parameters
+    extra = {"precision": precision} if precision is not None and "precision" in accepted else {}
+    return build({**config, **extra}, nn.Module)
+
+
+def build_transform(configs: list[dict[str, Any]]) -> Transform:
+    """Build the transform of a record: the only one, or a ``Compose``.
+
+    Raises
+    ------
+    ValueError
+        As `build` says.
+    """
+    built: list[Transform] = [build(config, Transform) for config in configs]
+    return built[0] if len(built) == 1 else Compose(built)
+
+
+def build(config: Mapping[str, Any], kind: type[Built]) -> Built:
+    """Build what a config of plain values describes.
+
+    Parameters
+    ----------
+    config
+        ``_target_``, the full name of a class, and its arguments.
+    kind
+        What it must be.
+
+    Raises
+    ------
+    ValueError
+        If the class is no `kind` of ``monai_cryo`` or ``monai.networks``, or an argument is no plain value.
+    """
+    target = _find(config, kind)
+    arguments = {name: value for name, value in config.items() if name != "_target_"}
+    for name, value in arguments.items():
+        _check_plain(name, value)
+    try:
+        return target(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{config['_target_']} does not take the recorded arguments: {error}") from error
+
+
+def _find(config: Mapping[str, Any], kind: type[Built]) -> type[Built]:
+    path = config.get("_target_") if isinstance(config, Mapping) else None
+    if not isinstance(path, str) or not path.startswith(_TRUSTED):
+        raise ValueError(f"a model's record may only name parts of {' and '.join(_TRUSTED)}*, found {path!r}")
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"the model's record names {path}, which this version does not have") from error
+    if not (inspect.isclass(found) and issubclass(found, kind)):
+        raise ValueError(f"the model's record names {path}, which is no {kind.__name__}")
+    return found
+
+
+def _check_plain(name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_plain(str(key), inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_plain(name, inner)
+    elif not isinstance(value, str | int | float | bool | None) or (isinstance(value, str) and value[:1] in "$@%"):
+        raise ValueError(f"{name} in a model's record must be plain values, found {value!r}")
+    if name == "_target_" or "pretrained" in name:
+        raise ValueError(f"a model's record may not ask for {name}")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON would give it back."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _path(factory: Callable[..., Any]) -> str:
+    """Return the shortest full name of a class: that of the package which offers it."""
+    module, name = factory.__module__, factory.__qualname__
+    parts = module.split(".")
+    for n in range(2, len(parts)):
+        if getattr(importlib.import_module(".".join(parts[:n])), name, None) is factory:
+            return ".".join([*parts[:n], name])
+    return f"{module}.{name}"

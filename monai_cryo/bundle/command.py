@@ -1,0 +1,161 @@
+"""The ``monai.bundle run`` command line: checked before anything is computed, and kept beside the results."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import monai
+import torch
+import yaml
+from fire.parser import DefaultParseValue  # type: ignore[import-untyped]
+from monai.bundle import ConfigParser, run
+from monai.bundle.utils import ID_SEP_KEY
+
+from monai_cryo import __version__
+from monai_cryo.bundle.refusals import show_error
+from monai_cryo.io.atomic import write_text
+
+_WORDS = {"true": True, "false": False, "null": None, "none": None, "~": None}
+
+
+@dataclass
+class Command:
+    """What a command line says.
+
+    Attributes
+    ----------
+    files
+        Config files, each laid over those before it.
+    options
+        Option -> its text, in the order given.
+    words
+        What stands without dashes; the first is the run's id.
+    """
+
+    files: list[str] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
+    words: list[str] = field(default_factory=list)
+
+
+def start(argv: Sequence[str] | None = None) -> None:
+    """Begin a bundle run: refuse unknown options now, and end with one line instead of a page where input is bad.
+
+    ``monai.bundle`` accepts a mistyped ``--max_iteration`` in silence; here it is an error that names the near match.
+
+    Raises
+    ------
+    ValueError
+        On an option that no config has at its top level, or a word that belongs to none.
+    """
+    sys.excepthook = show_error
+    check_overrides(sys.argv if argv is None else argv)
+
+
+def check_overrides(argv: Sequence[str]) -> None:
+    """Compare the options of a ``monai.bundle run`` command line with the top-level keys of its configs.
+
+    Raises
+    ------
+    ValueError
+        As `start` says.
+    """
+    command = _read(argv)
+    if command is None:
+        return
+    known = set(ConfigParser.load_config_files(command.files)) | set(inspect.signature(run).parameters)
+    for name in command.options:
+        top = _top(name)
+        if top not in known:
+            near = difflib.get_close_matches(top, known, n=1)
+            hint = f"did you mean --{near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            raise ValueError(f"unknown option --{name}: {hint}")
+    if len(command.words) > 1:
+        raise ValueError(f"unexpected {command.words[1]!r} on the command line: options begin with --")
+
+
+def plain(value: Any) -> Any:
+    """Read ``true``, ``false`` and ``null`` as YAML does; `monai.bundle` hands them over as text. Else: `value`."""
+    return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def save_config(output_dir: str, writer: Any = None, argv: Sequence[str] | None = None) -> None:
+    """Write ``config.yaml``, all configs and options of this run in one file that runs it again, and log it.
+
+    Nothing is written where the run was not begun by ``python -m monai.bundle run``: who builds a workflow in Python
+    has its parser.
+
+    Parameters
+    ----------
+    output_dir
+        Where to.
+    writer
+        TensorBoard ``SummaryWriter`` that gets the config, the command and the plain constants (hparams); None: none.
+    argv
+        The command line; None: this process's.
+    """
+    argv = sys.argv if argv is None else argv
+    command = _read(argv)
+    if command is None:
+        return
+    parser = ConfigParser()
+    parser.read_config(command.files)
+    for name, text in command.options.items():
+        value = DefaultParseValue(text)
+        if _top(name) in parser.config and value is not None:  # as monai.bundle does
+            parser[name.replace("#", ID_SEP_KEY)] = value
+    line = "python -m monai.bundle " + shlex.join(argv[1:])
+    versions = f"monai_cryo {__version__}, monai {monai.__version__}, torch {torch.__version__}"
+    versions += f", Python {platform.python_version()}"
+    body = yaml.safe_dump(parser.config, sort_keys=False, allow_unicode=True, width=120)
+    text = f"# {line}\n# {versions}; {torch.get_num_threads()} threads\n{body}"
+    Path(output_dir).mkdir(parents=True, exist_ok=True)
+    write_text(Path(output_dir) / "config.yaml", text)
+    if writer is not None:
+        writer.add_text("command", f"`{line}`\n\n{versions}")
+        writer.add_text("config", "\n".join(f"    {row}" for row in text.splitlines()))
+        _log_constants(writer, parser.config)
+
+
+def _log_constants(writer: Any, config: dict[str, Any]) -> None:
+    """Fill TensorBoard's HPARAMS table in the run's own log; ``add_hparams`` would begin another one."""
+    from torch.utils.tensorboard.summary import hparams
+
+    plain_values: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, bool | int | float) or (isinstance(value, str) and value[:1] not in "$@%"):
+            plain_values[name] = value
+        elif isinstance(value, list) and not any(isinstance(v, dict | str) for v in value):
+            plain_values[name] = str(value)
+    for summary in hparams(plain_values, {"validation/mean_iou": 0.0, "validation/accuracy": 0.0}):
+        writer.file_writer.add_summary(summary)
+
+
+def _read(argv: Sequence[str]) -> Command | None:
+    """Take a command line apart; None where it is not ``monai.bundle run`` with config files."""
+    if len(argv) < 2 or "bundle" not in argv[0] or argv[1] != "run":
+        return None
+    command, rest = Command(), list(argv[2:])
+    while rest:
+        part = rest.pop(0)
+        if not part.startswith("--"):
+            command.words.append(part)
+            continue
+        name, given, value = part[2:].partition("=")
+        if not given and rest and not rest[0].startswith("--"):
+            value = rest.pop(0)
+        command.options[name] = value
+    files = command.options.get("config_file", "")
+    command.files = [file.strip(" '\"") for file in files.strip("[] ").split(",")] if files else []
+    return command if command.files else None
+
+
+def _top(name: str) -> str:
+    return name.replace("#", ID_SEP_KEY).split(ID_SEP_KEY)[0]

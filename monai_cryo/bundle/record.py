@@ -1,0 +1,194 @@
+"""What a model was trained for: checked when it is made, kept in its weights, and all that its use needs."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.transforms import Transform
+from torch import Tensor, nn
+
+from monai_cryo._typing import parse_contrast
+from monai_cryo.bundle.builder import build_network, build_transform, describe_network, describe_transform
+from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet, facts_in, with_facts
+
+#: what a model file must say about itself, so that it can never be used with other names or another voxel size
+RECORD_KEYS = ("classes", "voxel_size", "box", "contrast", "normalize", "network")
+
+
+class ModelRecord:
+    """What a training is for.
+
+    Parameters
+    ----------
+    classes
+        Names, in the order of the network's channels.
+    voxel_size
+        Å.
+    box
+        Voxels along each axis.
+    contrast
+        Of the particles in its images, dark or bright.
+    normalize
+        Transform, or ``Compose``, that simulated and real images go through last.
+    network
+        Class or ``functools.partial`` that builds the network.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not as it must be (`check_facts`).
+    """
+
+    def __init__(
+        self,
+        classes: list[str],
+        voxel_size: float,
+        box: int,
+        contrast: str,
+        normalize: Transform,
+        network: Callable[..., nn.Module],
+    ) -> None:
+        self._factory = network
+        self.facts = check_facts(
+            {
+                "classes": list(classes),
+                "voxel_size": float(voxel_size),
+                "box": int(box),
+                "contrast": contrast,
+                "normalize": describe_transform(normalize),
+                "network": describe_network(network),
+            }
+        )
+
+    def build(self) -> nn.Module:
+        """Build the network, with its record in it."""
+        return with_facts(self._factory(), self.facts)
+
+
+def check_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a record, checked.
+
+    Raises
+    ------
+    ValueError
+        If one is missing or cannot be.
+    """
+    missing = [key for key in RECORD_KEYS if key not in facts]
+    if missing:
+        raise ValueError(f"a model's record needs {', '.join(RECORD_KEYS)}; missing: {', '.join(missing)}")
+    classes, box, size = facts["classes"], facts["box"], facts["voxel_size"]
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"classes must be a list of names, got {classes!r}")
+    if isinstance(box, bool) or not isinstance(box, int) or box < 8 or box % 8:
+        raise ValueError(f"box must be a multiple of 8 voxels, got {box!r}")
+    if not isinstance(size, int | float) or not (0 < size < math.inf):
+        raise ValueError(f"voxel_size must be > 0 Å, got {size!r}")
+    if not isinstance(facts["normalize"], list) or not facts["normalize"]:
+        raise ValueError(f"normalize must be a list of transform configs, got {facts['normalize']!r}")
+    return {**{key: facts[key] for key in RECORD_KEYS}, "contrast": parse_contrast(facts["contrast"])}
+
+
+class TrainedModel:
+    """A model file: its weights, and how its input must be made.
+
+    Parameters
+    ----------
+    path
+        The file.
+    state
+        State dict of its network.
+    facts
+        Its record.
+
+    Attributes
+    ----------
+    classes, voxel_size, box, contrast
+        As in :class:`ModelRecord`.
+    normalize
+        The very transform it was trained with.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        self.path, self.state, self.facts = Path(path), state, check_facts(facts)
+        self.classes: list[str] = self.facts["classes"]
+        self.voxel_size: float = self.facts["voxel_size"]
+        self.box: int = self.facts["box"]
+        self.contrast: str = self.facts["contrast"]
+        self.normalize = build_transform(self.facts["normalize"])
+
+    def __repr__(self) -> str:
+        """Show the record."""
+        return f"TrainedModel({str(self.path)!r}, {', '.join(f'{k}={v!r}' for k, v in self.facts.items())})"
+
+    def network(self, precision: str | None = None, *, one_tensor: bool = False) -> nn.Module:
+        """Build the network with its weights, in evaluation mode.
+
+        Parameters
+        ----------
+        precision
+            As :class:`monai_cryo.networks.TwoBranchNet` takes it; None: its default.
+        one_tensor
+            Both answers in one tensor (:class:`monai_cryo.networks.TwoBranchTensorNet`).
+
+        Raises
+        ------
+        ValueError
+            If it cannot be built from the record, or the weights are not its own.
+        """
+        config = dict(self.facts["network"])
+        try:
+            network = build_network(config, precision)
+            if one_tensor and type(network) is TwoBranchNet:
+                path = f"{TwoBranchTensorNet.__module__}.{TwoBranchTensorNet.__qualname__}"
+                network = build_network({**config, "_target_": path}, precision)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}; pass --network_def to build it yourself") from error
+        return self.load(network)
+
+    def load(self, network: nn.Module) -> nn.Module:
+        """Give a network these weights and this record, set it to evaluation, and return it.
+
+        Raises
+        ------
+        ValueError
+            If they are not its own.
+        """
+        try:
+            with_facts(network, self.facts).load_state_dict(self.state)
+        except RuntimeError as error:
+            raise ValueError(f"{self.path}: the weights do not fit {type(network).__name__}: {error}") from error
+        return network.eval()
+
+    def negates(self, contrast: str) -> bool:
+        """Tell whether images of this contrast, dark or bright, must be negated for this model."""
+        return parse_contrast(contrast, "file_contrast") != self.contrast
+
+
+def read_model(path: str | os.PathLike[str]) -> TrainedModel:
+    """Read a model file; nothing in it is run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no model of this bundle.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no model file {path}: train one, or pass --ckpt")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises pickle errors of many kinds
+        raise ValueError(f"{path} is no readable model file: {type(error).__name__}") from error
+    facts = facts_in(state) if isinstance(state, dict) else None
+    if facts is None:
+        raise ValueError(f"{path} is no model of this bundle (a state dict with a record in it)")
+    try:
+        return TrainedModel(path, state, facts)
+    except ValueError as error:
+        raise ValueError(f"{path} is no model of this bundle: {error}") from error

@@ -1,0 +1,133 @@
+"""A training that goes on where it was cut off."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+
+from monai_cryo.handlers.best import save_whole
+from monai_cryo.networks import facts_in
+
+_NAME = "checkpoint.pt"
+
+
+class Checkpoints:
+    """Save the run after every epoch, and go on from an earlier one where asked.
+
+    A resumed run is the one it would have been: its weights, averages, moments, best score and random streams are the
+    checkpoint's. Options are those given now: the learning rate, momentum and weight decay of the optimizer, and the
+    schedule, which is stepped as often as there were iterations. With a larger ``max_epochs`` a schedule that spans
+    the whole training therefore goes on as in a training of the new length, and the rate can rise again.
+
+    Parameters
+    ----------
+    state
+        Name -> what is saved and loaded; ``network`` and ``optimizer`` are among them.
+    output_dir
+        Where ``checkpoint.pt`` goes.
+    lr_scheduler
+        Schedule that is stepped after every iteration; None: none.
+    resume
+        Checkpoint to go on from; ``auto``: that of `output_dir`, where there is one; None: a new run.
+    """
+
+    def __init__(
+        self, state: Mapping[str, Any], output_dir: str, lr_scheduler: Any = None, resume: str | None = None
+    ) -> None:
+        self.state, self.lr_scheduler = dict(state), lr_scheduler
+        self.path = Path(output_dir) / _NAME
+        self.resume = Path(resume) if resume is not None and resume != "auto" else None
+        if resume == "auto" and self.path.is_file():
+            self.resume = self.path
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a MONAI trainer, after what validates; an earlier run is loaded now.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is nothing to resume from.
+        ValueError
+            If that is no checkpoint, has trained for something else, or is complete.
+        """
+        if self.resume is not None:
+            self.load(engine, self.resume)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def save(self, engine: Engine) -> None:
+        """Replace the checkpoint by one of now."""
+        if idist.get_rank() != 0:
+            return
+        for left in self.path.parent.glob(f".*.{_NAME}"):  # of a run that was killed while it saved
+            left.unlink(missing_ok=True)
+        save_whole(
+            {
+                **{name: part.state_dict() for name, part in self.state.items()},
+                "done": {"epoch": engine.state.epoch, "iteration": engine.state.iteration},
+                "epoch_size": _epoch_size(engine),
+                "random": _random_state(),
+            },
+            self.path,
+        )
+
+    def load(self, engine: Engine, path: Path) -> None:
+        """Bring everything to where the checkpoint was."""
+        if not path.is_file():
+            raise FileNotFoundError(f"no checkpoint {path} to resume from")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            done, size, random = content["done"], content["epoch_size"], content["random"]
+            parts = {name: content[name] for name in self.state}
+        except Exception as error:  # torch.load raises pickle errors of many kinds
+            raise ValueError(f"{path} is no checkpoint of this bundle's training ({type(error).__name__})") from error
+        self._check(engine, path, done, size, parts["network"])
+        given = [{k: v for k, v in g.items() if k != "params"} for g in self.state["optimizer"].param_groups]
+        for name, part in self.state.items():
+            part.load_state_dict(parts[name])
+        for group, options in zip(self.state["optimizer"].param_groups, given, strict=True):
+            group.update(options)
+        if self.lr_scheduler is not None:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # the optimizer's are past
+                for _ in range(done["iteration"]):
+                    self.lr_scheduler.step()
+        engine.state.epoch, engine.state.iteration = done["epoch"], done["iteration"]
+        engine.add_event_handler(Events.STARTED, lambda: _set_random_state(random))
+
+    def _check(self, engine: Engine, path: Path, done: Mapping[str, int], size: list[int], network: Any) -> None:
+        facts, wanted = facts_in(network) or {}, facts_in(self.state["network"].state_dict()) or {}
+        for key in wanted:
+            if facts.get(key) != wanted.get(key):
+                raise ValueError(f"{path} was trained with {key} {facts.get(key)!r}, not {wanted.get(key)!r}")
+        if size != _epoch_size(engine):
+            ours = _epoch_size(engine)
+            raise ValueError(
+                f"{path} has epochs of {size[0]} iterations and {size[1]} samples, not {ours[0]} and {ours[1]}: "
+                "pass the same --epoch_length and --batch_size, or samples would be repeated or left out"
+            )
+        if done["epoch"] >= engine.state.max_epochs:
+            raise ValueError(
+                f"{path} has {done['epoch']} epochs already: --max_epochs must be larger, got {engine.state.max_epochs}"
+            )
+
+
+def _epoch_size(engine: Any) -> list[int]:
+    """Iterations and samples, over all ranks, of an epoch."""
+    return [engine.state.epoch_length, len(engine.data_loader.dataset)]
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

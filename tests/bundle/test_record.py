@@ -1,0 +1,146 @@
+"""What a model was trained for travels in its weights, and builds nothing but what it may."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from monai.networks.nets import BasicUNet
+from monai.transforms import Compose, Transform
+
+from monai_cryo.bundle import RECORD_KEYS, ModelRecord, check_facts, read_model
+from monai_cryo.bundle.builder import build, build_network, describe_network, describe_transform
+from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet, facts_in
+from monai_cryo.transforms import Standardize
+
+SHAPE = {"num_classes": 2, "features": [2, 2, 2, 4, 4], "fc": [4, 4]}
+TINY = partial(TwoBranchNet, **SHAPE)
+
+
+def record(**changes):
+    facts = {"classes": ["a", "b"], "voxel_size": 10.0, "box": 16, "contrast": "dark", "network": TINY}
+    return ModelRecord(**{**facts, "normalize": Standardize(scope="item"), **changes})
+
+
+def save(path, state):
+    torch.save(state, path)
+    return path
+
+
+def test_the_file_is_a_plain_state_dict_with_the_record_in_it(tmp_path):
+    network = record().build()
+    path = save(tmp_path / "m.pt", network.state_dict())
+    state = torch.load(path, weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    plain = TINY()
+    plain.load_state_dict(state)  # as the model zoo does
+    assert plain.record.facts == record().facts
+    assert facts_in(copy.deepcopy(plain).state_dict()) == record().facts
+
+    model = read_model(path)
+    assert (model.classes, model.voxel_size, model.box, model.contrast) == (["a", "b"], 10.0, 16, "dark")
+    assert model.normalize.config() == Standardize(scope="item").config()
+    assert not model.negates("protein dark")
+    assert model.negates("bright")
+    assert "voxel_size=10.0" in repr(model)
+    x = torch.randn(2, 1, 16, 16, 16)
+    expected = network.eval()(x)
+    torch.testing.assert_close(model.network("float32")(x), expected)
+    one = model.network(one_tensor=True)
+    assert isinstance(one, TwoBranchTensorNet)
+    torch.testing.assert_close(one.decode(one(x))[0], expected["logits"].softmax(1))
+
+
+def test_a_network_of_ones_own_is_recorded_as_what_it_is(tmp_path):
+    """MONAI's own, whose state dict knows nothing of records."""
+    unet = partial(BasicUNet, spatial_dims=3, out_channels=2, features=(2, 2, 2, 2, 2, 2))
+    network = record(network=unet).build()
+    model = read_model(save(tmp_path / "m.pt", network.state_dict()))
+    assert model.facts["network"] == {
+        "_target_": "monai.networks.nets.BasicUNet",
+        "spatial_dims": 3,
+        "out_channels": 2,
+        "features": [2] * 6,
+    }
+    x = torch.randn(1, 1, 16, 16, 16)
+    torch.testing.assert_close(model.network()(x), network.eval()(x))
+
+
+def test_the_precision_is_the_machines():
+    facts = record(network=partial(TINY, precision="bfloat16")).facts
+    assert facts == record().facts
+    assert build_network(facts["network"], "bfloat16").precision == "bfloat16"
+
+
+def test_a_network_that_was_built_already_is_refused():
+    with pytest.raises(ValueError, match="say `_mode_: callable` beside its _target_"):
+        describe_network(TINY())
+
+
+def test_several_transforms_are_recorded_in_order():
+    both = describe_transform(Compose([Standardize(scope="item"), Standardize(scope="batch")]))
+    assert [config["scope"] for config in both] == ["item", "batch"]
+    assert all(config["_target_"] == "monai_cryo.transforms.Standardize" for config in both)
+
+
+@pytest.mark.parametrize("missing", RECORD_KEYS)
+def test_incomplete_records(missing):
+    with pytest.raises(ValueError, match=f"missing: {missing}"):
+        check_facts({k: v for k, v in record().facts.items() if k != missing})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("box", 42, "multiple of 8 voxels, got 42"),
+        ("classes", [], "classes must be a list of names"),
+        ("voxel_size", 0, "voxel_size must be > 0 Å, got 0"),
+        ("contrast", "grey", "contrast must be dark or bright"),
+        ("normalize", [], "normalize must be a list of transform configs"),
+    ],
+)
+def test_impossible_records(key, value, message):
+    with pytest.raises(ValueError, match=message):
+        check_facts({**record().facts, key: value})
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "message"),
+    [
+        ({"_target_": "os.system", "command": "true"}, Transform, "may only name parts of"),
+        ({"_target_": "monai_cryo.cli.os.system"}, Transform, "does not have"),
+        ({"_target_": "monai_cryo.cli.main"}, Transform, "is no Transform"),
+        ({"_target_": "monai_cryo.networks.Gone"}, torch.nn.Module, "does not have"),
+        ({"_target_": "monai_cryo.networks.TwoBranchNet", "fc": "$[1, 2]"}, torch.nn.Module, "plain values"),
+        ({"_target_": "monai_cryo.networks.TwoBranchNet", "fc": ["@fc"]}, torch.nn.Module, "plain values"),
+        ({"_target_": "monai_cryo.networks.TwoBranchNet", "norm": {"_target_": "x"}}, torch.nn.Module, "may not ask"),
+        ({"_target_": "monai.networks.nets.EfficientNetBN", "pretrained": True}, torch.nn.Module, "may not ask"),
+        ({"_target_": "monai_cryo.networks.TwoBranchNet", "colour": 1}, torch.nn.Module, "recorded arguments"),
+        ({}, torch.nn.Module, "found None"),
+    ],
+)
+def test_a_record_builds_nothing_but_networks_and_transforms(config, kind, message):
+    with pytest.raises(ValueError, match=message):
+        build(config, kind)
+
+
+def test_no_model_and_no_model_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model file"):
+        read_model(tmp_path / "none.pt")
+    for content in (b"", b"text"):
+        (tmp_path / "bad.pt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"bad\.pt is no readable model file"):
+            read_model(tmp_path / "bad.pt")
+    for state in ({"weights": 1}, [1], TINY().state_dict()):
+        with pytest.raises(ValueError, match=r"old\.pt is no model of this bundle \(a state dict with a record"):
+            read_model(save(tmp_path / "old.pt", state))
+    foreign = record().build()
+    foreign.record.facts["network"]["_target_"] = "elsewhere.Net"
+    model = read_model(save(tmp_path / "foreign.pt", foreign.state_dict()))
+    with pytest.raises(ValueError, match=r"foreign\.pt: .*elsewhere\.Net.*; pass --network_def to build it yourself"):
+        model.network()
+    torch.testing.assert_close(model.load(TINY()).segmenter.layer.weight, foreign.segmenter.layer.weight)
+    with pytest.raises(ValueError, match="the weights do not fit TwoBranchNet"):
+        model.load(TwoBranchNet(**{**SHAPE, "num_classes": 3}))

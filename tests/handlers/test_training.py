@@ -1,0 +1,265 @@
+"""What a training leaves behind: the best model with its own report, and a checkpoint that goes on as if never cut."""
+
+from __future__ import annotations
+
+import csv
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
+from torch import nn
+
+from monai_cryo.handlers import AverageWeights, Checkpoints, DrawnParameters, KeepBest, Report, ValidationScalars
+from monai_cryo.handlers import best as best_module
+from monai_cryo.handlers.parameters import flatten
+from monai_cryo.networks import facts_in, with_facts
+
+FACTS = {"classes": ["a", "b"]}
+
+
+def table(score):
+    """What TwoBranchMetrics leaves, as far as the report reads it."""
+    scores = dict.fromkeys(
+        ("accuracy", "balanced_accuracy", "pixel_accuracy", "mean_iou", "class_mean_iou", "threshold"), score
+    )
+    by_class = {"a": score}
+    return {**scores, "n": 1, "classes": ["a"], "recall": by_class, "iou": by_class, "confusion_matrix": [[1]]}
+
+
+def validate(tmp_path, scores, keeper=None):
+    """Run one evaluation a score; before the n-th the network's weight is n."""
+    network = nn.Linear(1, 1, bias=False)
+    keeper = keeper or KeepBest(network, str(tmp_path))
+    metrics = SimpleNamespace(summary={})
+    engine = Engine(lambda engine, batch: None)
+
+    @engine.on(Events.COMPLETED)
+    def score(engine):
+        metrics.summary = table(scores[engine.state.epoch - 1])
+        engine.state.metrics["mean_iou"] = metrics.summary["mean_iou"]
+
+    Report(metrics, str(tmp_path), title="epoch {epoch}", best_only=True).attach(engine)
+    keeper.attach(engine)
+    for epoch in range(1, len(scores) + 1):
+        nn.init.constant_(keeper.network.weight, epoch)
+        engine.state.max_epochs = None
+        engine.add_event_handler(Events.STARTED, lambda e, n=epoch: setattr(e.state, "epoch", n - 1))
+        engine.run([0], max_epochs=epoch)
+    return keeper
+
+
+@pytest.mark.parametrize(("scores", "best"), [((0.2, 0.7, 0.5), 2), ((0.4, 0.3), 1), ((0.1, 0.1, 0.6), 3)])
+def test_report_and_model_are_of_the_same_epoch(tmp_path, capsys, scores, best):
+    validate(tmp_path, scores)
+    assert json.loads((tmp_path / "metrics.json").read_text())["mean_iou"] == scores[best - 1]
+    assert float(torch.load(tmp_path / "model.pt", weights_only=True)["weight"]) == best
+    said = capsys.readouterr().out
+    assert all(f"epoch {n}" in said for n in range(1, len(scores) + 1))  # every table is shown
+
+
+def test_a_failed_save_leaves_the_last_model(tmp_path, monkeypatch):
+    keeper = validate(tmp_path, (0.2,))
+
+    def full_disk(content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(best_module.torch, "save", full_disk)
+    keeper.score = 0.1
+    with pytest.raises(OSError, match="No space"):
+        keeper(SimpleNamespace(state=SimpleNamespace(metrics={"mean_iou": 0.9}, epoch=2)))
+    assert float(torch.load(tmp_path / "model.pt", weights_only=True)["weight"]) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "metrics.json"}
+
+
+def test_nothing_beats_a_score_that_was_never_reached(tmp_path):
+    keeper = validate(tmp_path, (float("nan"), 0.3, float("nan"), 0.2))
+    assert (keeper.score, keeper.epoch) == (0.3, 2)
+    other = KeepBest(nn.Linear(1, 1, bias=False), str(tmp_path))
+    other.load_state_dict(keeper.state_dict())
+    assert (other.score, other.epoch) == (0.3, 2)
+    elsewhere = KeepBest(nn.Linear(1, 1), str(tmp_path / "elsewhere"))
+    elsewhere.load_state_dict(keeper.state_dict())
+    assert elsewhere.epoch == 0  # its model is not there: the first one is the best
+
+
+def one_cycle(optimizer, steps):
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=optimizer.param_groups[0]["lr"], total_steps=steps)
+
+
+def step_down(optimizer, steps):
+    return torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5)
+
+
+def training(folder, *, max_epochs, resume=None, schedule=None, lr=0.1, items=8, facts=FACTS, ema=0.9):
+    """Four iterations an epoch of a network with dropout; returns trainer, network, rates and averaged network."""
+    torch.manual_seed(0)
+    network = with_facts(nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 1)), facts)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
+    scheduler = schedule and schedule(optimizer, 4 * max_epochs)
+    data = [{"image": torch.full((2,), float(i)), "label": torch.ones(1)} for i in range(items)]
+    rates = []
+    average = AverageWeights(network, ema)
+    state = {"network": network, "averaging": average, "optimizer": optimizer, "best": KeepBest(network, str(folder))}
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=max_epochs,
+        train_data_loader=torch.utils.data.DataLoader(data, batch_size=items // 4, shuffle=True),
+        network=network,
+        optimizer=optimizer,
+        loss_function=nn.MSELoss(),
+        decollate=False,
+        train_handlers=[average, Checkpoints(state, str(folder), scheduler, resume)],
+    )
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def step(engine):
+        rates.append((optimizer.param_groups[0]["lr"], engine.state.output["loss"].item()))
+        if scheduler is not None:
+            scheduler.step()
+
+    trainer.run()
+    return SimpleNamespace(trainer=trainer, network=network, log=rates, average=average.network)
+
+
+@pytest.mark.parametrize("schedule", [None, one_cycle, step_down])
+def test_a_resumed_run_is_the_run_it_would_have_been(tmp_path, schedule):
+    """Losses with dropout and shuffling, rates, weights and averages, bit for bit."""
+    whole = training(tmp_path / "whole", max_epochs=3, schedule=schedule)
+    planned = schedule and (lambda optimizer, _: schedule(optimizer, 12))  # the length it had before it was cut
+    training(tmp_path / "cut", max_epochs=2, schedule=planned)
+    resumed = training(tmp_path / "cut", max_epochs=3, schedule=schedule, resume="auto")
+    assert resumed.trainer.state.iteration == 12
+    assert resumed.log == whole.log[8:]
+    for ours, theirs in ((resumed.network, whole.network), (resumed.average, whole.average)):
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_quick_run_can_be_extended(tmp_path):
+    """The one-cycle schedule that was to end goes on as in a run of the new length."""
+    training(tmp_path, max_epochs=2, schedule=one_cycle)
+    longer = training(tmp_path, max_epochs=4, schedule=one_cycle, resume=str(tmp_path / "checkpoint.pt"))
+    whole = training(tmp_path / "whole", max_epochs=4, schedule=one_cycle)
+    assert [rate for rate, _ in longer.log] == [rate for rate, _ in whole.log[8:]]
+
+
+def test_options_given_on_resume_are_used(tmp_path):
+    training(tmp_path, max_epochs=1)
+    assert {rate for rate, _ in training(tmp_path, max_epochs=2, lr=0.003, resume="auto").log} == {0.003}
+
+
+def test_an_average_can_begin_on_resume(tmp_path):
+    training(tmp_path, max_epochs=1, ema=None)
+    resumed = training(tmp_path, max_epochs=2, resume="auto")
+    assert not torch.equal(resumed.average[0].weight, resumed.network[0].weight)
+
+
+def test_auto_begins_anew_where_there_is_nothing(tmp_path):
+    (tmp_path / ".0.checkpoint.pt").write_bytes(b"of a killed run")
+    assert training(tmp_path, max_epochs=1, resume="auto").trainer.state.iteration == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_epochs": 1}, "has 1 epochs already: --max_epochs must be larger, got 1"),
+        ({"max_epochs": 2, "items": 16}, "epochs of 4 iterations and 8 samples, not 4 and 16"),
+        ({"max_epochs": 2, "facts": {"classes": ["a", "c"]}}, r"trained with classes \['a', 'b'\], not \['a', 'c'\]"),
+        ({"max_epochs": 2, "resume": "nowhere.pt"}, "no checkpoint nowhere.pt to resume from"),
+    ],
+)
+def test_what_cannot_be_resumed_is_refused(tmp_path, options, message):
+    training(tmp_path, max_epochs=1)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        training(tmp_path, **{"resume": "auto", **options})
+
+
+def test_a_broken_checkpoint_is_refused(tmp_path):
+    for content in (b"", b"half a file"):
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"checkpoint\.pt is no checkpoint of this bundle's training"):
+            training(tmp_path, max_epochs=1, resume="auto")
+
+
+def test_the_average_follows_its_formula():
+    network = nn.Linear(1, 1, bias=False)
+    average, expected = AverageWeights(network, 0.5), network.weight.item()
+    engine = Engine(lambda engine, batch: nn.init.constant_(network.weight, batch))
+    average.attach(engine)
+    engine.run([1.0, 2.0, 3.0, 4.0] * 4)
+    for n, value in enumerate([1.0, 2.0, 3.0, 4.0] * 4, start=1):
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * value
+    assert average.network.weight.item() == pytest.approx(expected, rel=1e-5)
+    assert AverageWeights(network).network is network
+    with pytest.raises(ValueError, match="must lie between 0 and 1, got 1"):
+        AverageWeights(network, 1)
+
+
+def test_the_average_carries_the_record():
+    average = AverageWeights(with_facts(nn.Linear(1, 1), FACTS), 0.9)
+    assert facts_in(average.network.state_dict()) == FACTS
+
+
+DRAWN = {
+    "RandPosed": {"rotation": [1.0] * 9, "shift_vox": [0.5, -1.0, 2.0]},
+    "FourierComposed": {"RandSNR": {"snr": 0.25, "seed": 123, "stage": "after"}, "RandMissingWedge": None},
+}
+
+
+def test_nested_parameters_become_columns():
+    assert dict(flatten(DRAWN)) == {
+        "RandPosed.shift_vox.0": 0.5,
+        "RandPosed.shift_vox.1": -1.0,
+        "RandPosed.shift_vox.2": 2.0,
+        "FourierComposed.RandSNR.snr": 0.25,
+        "FourierComposed.RandSNR.seed": 123,
+        "FourierComposed.RandSNR.stage": "after",
+    }
+    assert not dict(flatten(None))
+
+
+class Writer:
+    def __init__(self):
+        self.scalars, self.histograms = [], []
+
+    def add_scalar(self, *given):
+        self.scalars.append(given)
+
+    def add_histogram(self, name, values, step):
+        self.histograms.append((name, values.tolist(), step))
+
+
+def test_drawn_parameters_are_shown(tmp_path):
+    def step(engine, snr):
+        drawn = [
+            {"RandSNR": {"snr": snr, "seed": 7}, "RandCTF": None},
+            {"RandSNR": None, "RandCTF": {"defocus_um": 2.0}},
+        ]
+        return {"label": {"class": torch.tensor([0, 1]), "parameters": drawn}}
+
+    writer, engine = Writer(), Engine(step)
+    DrawnParameters(["a", "b"], str(tmp_path), writer, most=3).attach(engine)
+    engine.run([0.1, 0.2], max_epochs=2)
+    with (tmp_path / "parameters.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["iteration"], row["class"], row["RandSNR.snr"], row["RandCTF.defocus_um"]) for row in rows] == [
+        ("3", "a", "0.1", ""),
+        ("3", "b", "", "2.0"),
+        ("4", "a", "0.2", ""),
+    ]
+    expected = [("drawn/RandSNR.snr", [0.1, 0.2]), ("drawn/RandCTF.defocus_um", [2.0])]
+    assert writer.histograms == [(*shown, step) for step in (2, 4) for shown in expected]
+
+
+def test_validation_stands_on_the_trainings_axis():
+    writer, engine = Writer(), Engine(lambda engine, batch: None)
+    ValidationScalars(writer, epoch_length=50).attach(engine)
+    engine.add_event_handler(Events.STARTED, lambda e: e.state.metrics.update(accuracy=0.5))
+    engine.run([0], max_epochs=3)
+    assert writer.scalars == [("validation/accuracy", 0.5, 150)]
