@@ -1,4 +1,4 @@
-"""An endless dataset of clean particles, each a function of (seed, index)."""
+"""An endless dataset of clean particles, each a function of (seed, split, index)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from monai_cryo._typing import Split, check_word
 from monai_cryo.data.seeding import item_state
 from monai_cryo.templates.library import TemplateLibrary
 
@@ -22,18 +23,36 @@ class TemplateDataset(Dataset[dict[str, Any]]):
     length
         Nominal number of items.
     seed
-        Of all randomness. Two datasets with different seeds share no item.
+        Of all randomness.
+    split
+        ``"train"``, ``"validation"`` or ``"test"``: part of every item's key. Splits share no item, whatever the seed.
+    balanced
+        Take the classes in turn, so that every class has its share of any number of items; else they are drawn.
+
+    Raises
+    ------
+    ValueError
+        On a length < 1, a negative seed or an unknown split.
 
     Examples
     --------
     >>> TemplateDataset(load_templates(), length=32)[0].keys()
-    dict_keys(['image', 'mask', 'radius_vox', 'class', 'seed', 'index'])
+    dict_keys(['image', 'mask', 'posed', 'radius_vox', 'class', 'structure', 'seed', 'split', 'index'])
     """
 
-    def __init__(self, library: TemplateLibrary, length: int, seed: int = 0) -> None:
+    def __init__(
+        self, library: TemplateLibrary, length: int, seed: int = 0, split: Split = "train", balanced: bool = False
+    ) -> None:
         if length < 1 or seed < 0:
             raise ValueError(f"length must be >= 1 and seed >= 0, got {length} and {seed}")
-        self.library, self.length, self.seed = library, length, seed
+        check_word("split", split, Split)
+        self.library, self.length, self.seed, self.split, self.balanced = library, length, seed, split, balanced
+
+    def __repr__(self) -> str:
+        return (
+            f"TemplateDataset({self.library!r}, length={self.length}, seed={self.seed}, split={self.split!r}, "
+            f"balanced={self.balanced})"
+        )
 
     def __len__(self) -> int:
         return self.length
@@ -44,18 +63,12 @@ class TemplateDataset(Dataset[dict[str, Any]]):
         Returns
         -------
         dict
-            ``image`` (1, D, H, W) float32, ``mask`` of that shape, bool; ``radius_vox``, the radius within which it
-            lies (0: already in its pose, as membranes are); ``class``, its index, uniform over the classes; ``seed``
-            and ``index``, from which its imaging is drawn.
+            ``image`` (1, D, H, W) float32, ``mask`` of that shape, bool; ``posed``, whether it is in its random pose
+            already, as membranes are; ``radius_vox``, the radius within which it lies otherwise; ``class``, its index;
+            ``structure``, its name; ``seed``, ``split`` and ``index``, from which its imaging is drawn.
         """
-        state = item_state(self.seed, index)
-        class_index = int(state.randint(len(self.library.classes)))
+        state = item_state(self.seed, self.split, index)
+        classes = len(self.library.classes)
+        class_index = index % classes if self.balanced else int(state.randint(classes))
         item = self.library.draw(class_index, state)
-        return {
-            "image": item["image"],
-            "mask": item["mask"],
-            "radius_vox": item["radius_vox"],
-            "class": class_index,
-            "seed": self.seed,
-            "index": index,
-        }
+        return {**item, "class": class_index, "seed": self.seed, "split": self.split, "index": index}

@@ -1,65 +1,42 @@
-"""Every item has its own random stream, from (seed, index): the same data for any workers, ranks, batches, restarts."""
+"""Every item has its own random stream: the same data for any number of workers and ranks, any batches, any restart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from monai_cryo._typing import Split, check_word
 
-def item_state(*key: int) -> np.random.RandomState:
-    """Random state that depends on the whole key, such as (seed, index), through ``numpy.random.SeedSequence``.
+#: the splits' places in the key of a stream: what is trained on is never validated on, whatever the seed
+SPLITS: dict[Split, int] = {"train": 0, "validation": 1, "test": 2}
+
+
+def item_state(seed: int, split: Split = "train", index: int = 0, stream: int = 0) -> np.random.RandomState:
+    """Random state of one item, a function of the whole key through ``numpy.random.SeedSequence``.
 
     Its generator is Philox, made in a tenth of the time of numpy's usual Mersenne twister.
-    """
-    return np.random.RandomState(np.random.Philox(np.random.SeedSequence(key)))
-
-
-class ItemRandomState(np.random.RandomState):
-    """Random state of a batch passed as channels: row i of every draw comes from item i's own stream.
-
-    Hand it to transforms with ``channel_wise=True``: the batch then gets exactly the numbers that its items would get
-    one by one.
 
     Parameters
     ----------
-    states
-        One random state an item.
+    seed, index
+        Integers >= 0.
+    split
+        ``"train"``, ``"validation"`` or ``"test"``.
+    stream
+        Keeps draws for different purposes apart: 0 draws the particle, 1 its pose and imaging.
+
+    Raises
+    ------
+    ValueError
+        On an unknown split or a negative number.
     """
-
-    def __init__(self, states: Sequence[np.random.RandomState]) -> None:
-        super().__init__(np.random.Philox(0))  # never drawn from
-        self._states = list(states)
-
-    def _rows(self, size: Any) -> tuple[int, ...]:
-        shape = (size,) if isinstance(size, int) else tuple(size or ())
-        if not shape or shape[0] != len(self._states):
-            raise ValueError(
-                f"a batch of {len(self._states)} items needs draws of that many rows, got size {size}: "
-                "use transforms with channel_wise=True"
-            )
-        return shape[1:]
-
-    def rand(self, *size: int) -> Any:
-        """Draw from [0, 1)."""
-        return self.uniform(size=size)
-
-    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
-        """Draw uniformly from [low, high)."""
-        rows = self._rows(size)
-        return np.array([state.uniform(low, high, rows or None) for state in self._states])
-
-    def randint(self, low: Any, high: Any = None, size: Any = None, dtype: Any = int) -> Any:
-        """Draw integers from [low, high)."""
-        rows = self._rows(size)
-        return np.array([state.randint(low, high, rows or None, dtype) for state in self._states])
-
-    def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Any = None) -> Any:
-        """Draw normally distributed numbers."""
-        rows = self._rows(size)
-        return np.array([state.normal(loc, scale, rows or None) for state in self._states])
+    check_word("split", split, Split)
+    key = (seed, SPLITS[split], index, stream)
+    if min(key) < 0:
+        raise ValueError(f"seed, index and stream must be >= 0, got {seed}, {index} and {stream}")
+    return np.random.RandomState(np.random.Philox(np.random.SeedSequence(key)))
 
 
 class CounterSampler(Sampler[int]):

@@ -7,24 +7,32 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.engines import PrepareBatch
-from monai.transforms import Compose, Randomizable, Transform
 from torch import Tensor
 
-from monai_cryo.data.seeding import ItemRandomState, item_state
+from monai_cryo.data.seeding import item_state
+from monai_cryo.transforms import BatchCompose
+from monai_cryo.transforms.base import Drawable, Parameters
 
 
 class SimulateBatch(PrepareBatch):
-    """Image a batch of clean particles on the training device, each item from its own random stream.
+    """Image a batch of clean particles on the training device: drawn item by item, applied once.
 
     Parameters
     ----------
     pipeline
-        Dictionary transforms over ``image`` and ``mask``, with ``channel_wise=True``: the batch is passed as channels
-        (B, D, H, W), with ``radius_vox`` and ``class`` beside it. A ``Compose`` or one transform.
+        Dictionary transforms over ``image`` and ``mask``; ``class``, ``posed`` and ``radius_vox`` are beside them.
+    normalize
+        Array transform over the finished images, the one that real input goes through as well; None: none.
     """
 
-    def __init__(self, pipeline: Compose) -> None:
-        self.pipeline = pipeline if isinstance(pipeline, Compose) else Compose([pipeline])
+    def __init__(self, pipeline: BatchCompose, normalize: Drawable | None = None) -> None:
+        self.pipeline, self.normalize = pipeline, normalize
+
+    def draw(self, batchdata: dict[str, Any]) -> list[Parameters]:
+        """Draw for every item of a collated batch, each from its own stream of (seed, split, index)."""
+        keys = zip(batchdata["seed"].tolist(), batchdata["split"], batchdata["index"].tolist(), strict=True)
+        # another stream than the one that drew the particle
+        return [self.pipeline.draw(item_state(seed, split, index, stream=1)) for seed, split, index in keys]
 
     @torch.no_grad()
     def __call__(
@@ -32,8 +40,9 @@ class SimulateBatch(PrepareBatch):
         batchdata: dict[str, Any],
         device: str | torch.device | None = None,
         non_blocking: bool = False,
+        parameters: list[Parameters] | None = None,
         **kwargs: Any,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Simulate.
 
         Parameters
@@ -42,43 +51,42 @@ class SimulateBatch(PrepareBatch):
             A collated batch of :class:`~monai_cryo.data.TemplateDataset`.
         device, non_blocking
             Where to, and how.
+        parameters
+            Draws to apply, such as saved ones; None: drawn here.
         **kwargs
             Ignored.
 
         Returns
         -------
         tuple
-            Images (B, 1, D, H, W) float32, and ``{"class": (B,), "mask": (B, 1, D, H, W) float32}``.
+            Images (B, 1, D, H, W) float32, and ``{"class": (B,), "mask": (B, 1, D, H, W) float32, "parameters": B
+            dictionaries of what was drawn, ready for JSON}``.
         """
         to: dict[str, Any] = {"device": device, "non_blocking": non_blocking}
-        keys = zip(batchdata["seed"].tolist(), batchdata["index"].tolist(), strict=True)
-        # the third part of the key keeps these streams apart from those that drew the particles
-        state = ItemRandomState([item_state(seed, index, 1) for seed, index in keys])
-        for transform in self.pipeline.flatten().transforms:
-            if isinstance(transform, Randomizable):
-                transform.set_random_state(state=state)
-        data = self.pipeline(
+        drawn = self.draw(batchdata) if parameters is None else parameters
+        data = self.pipeline.apply(
             {
-                **{k: batchdata[k] for k in ("radius_vox", "class")},
-                "image": batchdata["image"][:, 0].to(**to),
-                "mask": batchdata["mask"][:, 0].to(**to).float(),
-            }
+                **{k: batchdata[k].tolist() for k in ("class", "posed", "radius_vox")},
+                "image": batchdata["image"].to(**to),
+                "mask": batchdata["mask"].to(**to).float(),
+            },
+            drawn,
         )
-        label = {"class": batchdata["class"].to(**to), "mask": data["mask"][:, None]}
-        return data["image"][:, None], label
+        label = {"class": batchdata["class"].to(**to), "mask": data["mask"], "parameters": drawn}
+        return _normalized(data["image"], self.normalize), label
 
 
 class PrepareImages(PrepareBatch):
-    """Hand over real subtomograms: no simulation, only the standardisation that the model was trained with.
+    """Hand over real subtomograms: no simulation, only the normalisation that the model was trained with.
 
     Parameters
     ----------
-    standardize
-        Array transform over the whole batch as channels (B, D, H, W), such as :class:`~.transforms.Standardize`.
+    normalize
+        Array transform over the whole batch (B, C, D, H, W), such as :class:`~.transforms.Standardize`; None: none.
     """
 
-    def __init__(self, standardize: Transform) -> None:
-        self.standardize = standardize
+    def __init__(self, normalize: Drawable | None) -> None:
+        self.normalize = normalize
 
     def __call__(
         self,
@@ -87,13 +95,13 @@ class PrepareImages(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Any]:
-        """Move images (B, 1, D, H, W) to the device and standardise them; there is no label.
+        """Move images (B, 1, D, H, W) to the device and normalise them; there is no label.
 
         A MetaTensor keeps its history, so that a mask can be taken back to the image's own grid.
         """
         loaded = batchdata["image"]
         image = _plain(loaded).to(device=device, non_blocking=non_blocking).float()
-        image = self.standardize(image[:, 0])[:, None]
+        image = _normalized(image, self.normalize)
         if isinstance(loaded, MetaTensor):
             image = MetaTensor(image)
             image.copy_meta_from(loaded)
@@ -111,11 +119,15 @@ class PrepareLabelled(PrepareImages):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Move images and labels to the device and standardise the images."""
+        """Move images and labels to the device and normalise the images."""
         image, _ = super().__call__(batchdata, device, non_blocking)
         return image, {
             k: _plain(batchdata[k]).to(device=device, non_blocking=non_blocking) for k in ("class", "mask", "has_mask")
         }
+
+
+def _normalized(image: Tensor, normalize: Drawable | None) -> Tensor:
+    return image if normalize is None else normalize.apply(image, [{}] * len(image))
 
 
 def _plain(tensor: Tensor) -> Tensor:

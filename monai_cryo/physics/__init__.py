@@ -1,41 +1,48 @@
-"""The physics of cryo-ET imaging as plain torch functions: no randomness, no files, no MONAI.
+"""The physics of cryo-ET imaging as plain torch functions: no files, no MONAI, and no generator but those handed in.
 
 Volumes are ``(..., D, H, W)``, parameters have one value a leading index, units stand in the names.
 """
 
 from __future__ import annotations
 
-from monai_cryo.physics.contrast_transfer import ctf
+from monai_cryo.physics.contrast_transfer import check_ctf_parameters, ctf, wiener_gain
+from monai_cryo.physics.density import SIGMA_PER_RESOLUTION, SPLAT_VARIANCE, atoms_to_density
 from monai_cryo.physics.detector import curve_mtf, sinc_mtf
+from monai_cryo.physics.dose import cumulative_dose, dose_attenuation
 from monai_cryo.physics.fourier import (
     apply_transfer,
+    centred,
     frequency_grid,
     frequency_shells,
+    irfft,
+    multiplicity,
     nyquist,
     radial_frequency,
     radial_power_spectrum,
+    rfft,
+    spatial_shape,
+    spread,
+    voxel_size_zyx,
 )
-from monai_cryo.physics.noise import half_grid_noise, noise_amplitude, region_power
-from monai_cryo.physics.pose import bounding_radius, move, rotation_from_uniform
-from monai_cryo.physics.wedge import dual_axis_wedge, missing_wedge, tilt_fan
+from monai_cryo.physics.membrane import bilayer
+from monai_cryo.physics.noise import (
+    band_points,
+    half_grid_noise,
+    noise_amplitude,
+    region_power,
+    shell_weights,
+    spectrum_variance,
+)
+from monai_cryo.physics.pose import bounding_radius, central, move, move_within, rotation_from_uniform
+from monai_cryo.physics.resampling import crop_or_pad, resample
+from monai_cryo.physics.scene import background, pack_, positions_from_uniform, smooth_field, sphere
+from monai_cryo.physics.tilt_series import (
+    back_project,
+    project,
+    reconstruction_filter,
+    tilt_angles,
+    weighted_back_projection,
+)
+from monai_cryo.physics.wedge import check_tilt_range, dual_axis_wedge, missing_wedge, tilt_fan
 
-__all__ = [
-    "apply_transfer",
-    "bounding_radius",
-    "ctf",
-    "curve_mtf",
-    "dual_axis_wedge",
-    "frequency_grid",
-    "frequency_shells",
-    "half_grid_noise",
-    "missing_wedge",
-    "move",
-    "noise_amplitude",
-    "nyquist",
-    "radial_frequency",
-    "radial_power_spectrum",
-    "region_power",
-    "rotation_from_uniform",
-    "sinc_mtf",
-    "tilt_fan",
-]
+__all__ = [name for name in dir() if not name.startswith("_") and name != "annotations"]

@@ -1,14 +1,13 @@
-"""Contrast transfer function of the electron microscope, radial, over a whole volume."""
+"""Contrast transfer function of the electron microscope, radial, and what usual processing makes of it."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import math
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_ctf import calculate_total_phase_shift
-
-from monai_cryo._typing import CTFMode
 
 
 def ctf(
@@ -20,7 +19,6 @@ def ctf(
     amplitude_contrast: Tensor | float = 0.07,
     phase_shift_deg: Tensor | float = 0.0,
     b_factor_a2: Tensor | float = 0.0,
-    mode: CTFMode = "raw",
 ) -> Tensor:
     r"""Contrast transfer function at the given spatial frequencies.
 
@@ -41,8 +39,6 @@ def ctf(
         µm, positive = underfocus; a scalar or a batch of shape P.
     cs_mm, voltage_kv, amplitude_contrast, phase_shift_deg, b_factor_a2
         Spherical aberration in mm, voltage in kV, a fraction 0..1, degrees, Å^2; each a scalar or of shape P.
-    mode
-        ``"raw"``: as it is; ``"flip"`` and ``"abs"``: its magnitude, which is what phase flipping leaves.
 
     Returns
     -------
@@ -59,8 +55,6 @@ def ctf(
     Erickson & Klug (1971) Phil. Trans. R. Soc. B 261:105-118; Rohou & Grigorieff (2015) J. Struct. Biol. 192:216-221,
     eq. 5; the phase comes from torch-ctf, the envelope is Relion's ``exp(-B f^2 / 4)``.
     """
-    if mode not in get_args(CTFMode):
-        raise ValueError(f"CTF mode must be one of {', '.join(get_args(CTFMode))}, got {mode!r}")
     if isinstance(defocus_um, tuple | list):
         raise ValueError(
             f"a radial 3D CTF takes one defocus_um a volume, got {defocus_um}: astigmatism belongs to single "
@@ -87,7 +81,58 @@ def ctf(
     value = -torch.sin(phase)
     if bool((b_factor != 0).any()):
         value = value * torch.exp(-0.25 * b_factor[extra] * squared)
-    return value if mode == "raw" else value.abs()
+    return value
+
+
+def wiener_gain(
+    transfer: Tensor,
+    fraction: Tensor,
+    voxel_size: float,
+    *,
+    strength: Tensor | float = 1.0,
+    falloff: Tensor | float = 1.0,
+    highpass: float = 0.02,
+) -> Tensor:
+    r"""Wiener-like deconvolution of a CTF with an assumed, falling signal-to-noise ratio, as Warp filters tomograms.
+
+    .. math::
+
+        \frac{\mathrm{CTF}}{\mathrm{CTF}^2 + 1/S(w)}, \qquad
+        S(w) = 10^{3 s} \, e^{-100\, q\, w / a} \, \bigl(1 - \cos(\pi \min(1, w/h))\bigr)
+
+    with the strength :math:`s`, the falloff :math:`q`, the voxel size :math:`a` in Å, the fraction of Nyquist
+    :math:`w` and the high-pass :math:`h`, a fraction of Nyquist too.
+
+    Parameters
+    ----------
+    transfer
+        CTF, P + F.
+    fraction
+        Spatial frequency as a fraction of Nyquist, F.
+    voxel_size
+        Å.
+    strength, falloff
+        Scalars or batches of shape P; 1 and 1 are the programs' defaults.
+    highpass
+        Fraction of Nyquist below which the assumed ratio falls to 0.
+
+    Returns
+    -------
+    Tensor
+        P + F: what multiplies the recorded image. The specimen has then passed ``transfer`` times this.
+
+    References
+    ----------
+    Tegunov & Cramer (2019) Nat. Methods 16:1146-1152, Methods (deconvolution for display).
+    """
+    kind: dict[str, Any] = {"device": transfer.device, "dtype": transfer.dtype}
+    extra = (...,) + (None,) * fraction.ndim
+    s, q = (torch.as_tensor(v, **kind)[extra] for v in (strength, falloff))
+    rise = 1 - torch.cos(math.pi * (fraction / highpass).clamp(max=1))
+    log_ratio = (3 * math.log(10) * s - 100 * q * fraction / voxel_size).clamp(min=-60)
+    ratio = torch.exp(log_ratio) * rise
+    # CTF / (CTF^2 + 1/S) = CTF S / (CTF^2 S + 1) has no division by zero
+    return transfer * ratio / (transfer.square() * ratio + 1)
 
 
 def check_ctf_parameters(

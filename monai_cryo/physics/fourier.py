@@ -1,4 +1,4 @@
-"""The half grid every filter lives on, and the one way to apply them.
+"""The half grid every filter lives on: its frequencies, and volumes to and from it.
 
 Real volumes are transformed with ``rfftn``, so a transfer function has shape ``(..., D, H, W // 2 + 1)``, its zero
 frequency at index 0, unshifted. On this grid a real input always gives a real output, also on even boxes.
@@ -10,23 +10,37 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
+
+VoxelSize = float | Sequence[float] | ArrayLike | Tensor
 
 AXES = (-3, -2, -1)
 
 
-def voxel_size_zyx(voxel_size: float | Sequence[float]) -> tuple[float, float, float]:
-    """Return the voxel size as (z, y, x) in Å.
+def voxel_size_zyx(voxel_size: VoxelSize, name: str = "voxel_size") -> tuple[float, float, float]:
+    """Return the voxel size as (z, y, x) in Å: the one place where voxel sizes are read.
+
+    Parameters
+    ----------
+    voxel_size
+        One number, or three of them along the array's axes; plain, numpy or torch.
+    name
+        What a refusal calls it.
 
     Raises
     ------
     ValueError
         If it is not one or three finite positive numbers.
     """
-    values = (voxel_size,) * 3 if isinstance(voxel_size, int | float) else tuple(float(v) for v in voxel_size)
+    try:
+        values = torch.as_tensor(voxel_size, dtype=torch.float64).flatten().tolist()
+    except (TypeError, ValueError, RuntimeError):
+        values = []
+    values = values * 3 if len(values) == 1 else values
     if len(values) != 3 or not all(0 < v < float("inf") for v in values):
-        raise ValueError(f"voxel_size must be one or three positive numbers in Å, got {voxel_size}")
-    return float(values[0]), float(values[1]), float(values[2])
+        raise ValueError(f"{name} must be > 0 Å, one number or (z, y, x), got {voxel_size!r}")
+    return values[0], values[1], values[2]
 
 
 def spatial_shape(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -44,7 +58,7 @@ def spatial_shape(shape: Sequence[int]) -> tuple[int, int, int]:
 
 def frequency_grid(
     shape: Sequence[int],
-    voxel_size: float | Sequence[float],
+    voxel_size: VoxelSize,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
@@ -75,7 +89,7 @@ def frequency_grid(
 
 def radial_frequency(
     shape: Sequence[int],
-    voxel_size: float | Sequence[float],
+    voxel_size: VoxelSize,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
@@ -86,6 +100,7 @@ def radial_frequency(
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept must serve training too
 def _shells(shape: tuple[int, int, int], voxel_size: tuple[float, float, float], device: str) -> tuple[Tensor, Tensor]:
     fz, fy, fx = frequency_grid(shape, voxel_size, dtype=torch.float64)
     squared = fz.square() + fy.square() + fx.square()
@@ -98,7 +113,7 @@ def _shells(shape: tuple[int, int, int], voxel_size: tuple[float, float, float],
 
 def frequency_shells(
     shape: Sequence[int],
-    voxel_size: float | Sequence[float],
+    voxel_size: VoxelSize,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
@@ -131,7 +146,7 @@ def spread(profile: Tensor, index: Tensor) -> Tensor:
     return profile.index_select(-1, index.flatten()).unflatten(-1, index.shape)
 
 
-def nyquist(voxel_size: float | Sequence[float]) -> float:
+def nyquist(voxel_size: VoxelSize) -> float:
     """Nyquist frequency in 1/Å; of the coarsest axis where the voxels are not cubes."""
     return 0.5 / max(voxel_size_zyx(voxel_size))
 
@@ -187,9 +202,7 @@ def apply_transfer(volume: Tensor, transfer: Tensor) -> Tensor:
     return irfft(rfft(volume) * transfer, volume.shape)
 
 
-def radial_power_spectrum(
-    volume: Tensor, voxel_size: float | Sequence[float], bins: int | None = None
-) -> tuple[Tensor, Tensor]:
+def radial_power_spectrum(volume: Tensor, voxel_size: VoxelSize, bins: int | None = None) -> tuple[Tensor, Tensor]:
     """Mean power a Fourier voxel, in shells of equal width up to Nyquist.
 
     The power is scaled so that white noise of variance 1 gives 1 in every shell; the volume's mean is left out.

@@ -54,7 +54,10 @@ def noise_amplitude(
         raise ValueError(f"noise lowpass must be > 0 (a fraction of Nyquist), got {cutoff.flatten().tolist()}")
     w = frequency / nyquist
     smallest = w[w > 0].min() if bool((w > 0).any()) else w.new_ones(())
-    amplitude = w.clamp(min=float(smallest)) ** (-exponent / 2) * torch.exp(-0.5 * (w / cutoff).square())
+    w = w.clamp(min=float(smallest))
+    # the logarithm, its maximum taken off, stays finite for any colour
+    log = -exponent / 2 * w.log() - 0.5 * (w / cutoff).square()
+    amplitude = torch.exp(log - log.amax(dim=-1, keepdim=True))
     coloured = (exponent != 0) | cutoff.isfinite()
     if spectrum is not None:
         power = curve_mtf(frequency, nyquist, spectrum)
@@ -118,7 +121,7 @@ def shell_weights(shape: Sequence[int], index: Tensor, shells: int) -> Tensor:
     return total / total.sum()
 
 
-def spectrum_variance(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
+def spectrum_variance(spectrum: Tensor, shape: Sequence[int], points: Tensor | None = None) -> Tensor:
     """Variance of volumes from their transform (Parseval), the mean left out.
 
     Parameters
@@ -127,21 +130,61 @@ def spectrum_variance(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
         Complex half grid (..., D, H, W // 2 + 1) of volumes of spatial ``shape``.
     shape
         Volume shape; the last three sizes (D, H, W) are used.
+    points
+        Flat indices into the half grid, such as those of a band (:func:`band_points`): their share of the variance.
+        None: all of them.
 
     Returns
     -------
     Tensor
-        Shape (...), real.
+        Shape (...), real; 0 where it is no more than the rounding of a constant volume.
     """
     d, h, w = spatial_shape(shape)
+    power = _power(spectrum, w, points)
+    extreme = ~((power > 1e-30) & power.isfinite())  # squares leave float32 long before values do
+    if bool(extreme.any()):
+        power = power.double()
+        power[extreme] = _power(spectrum[extreme].to(torch.complex128), w, points)
+    count = float(d * h * w)
+    mean = spectrum[..., 0, 0, 0].abs().to(power.dtype) / count
+    variance = power / count**2
+    return torch.where(variance.sqrt() > 1e-6 * mean, variance, 0)
+
+
+def _power(spectrum: Tensor, width: int, points: Tensor | None) -> Tensor:
+    """Sum of squares over the full grid, or the part of it that half-grid points stand for, zero frequency left out."""
     parts = torch.view_as_real(spectrum)
+    if points is not None:
+        chosen = parts.flatten(-4, -2).index_select(-2, points).square().sum(dim=-1)
+        weight = torch.full((width // 2 + 1,), 2.0, dtype=chosen.dtype, device=chosen.device)
+        weight[list(single_columns(width))] = 1
+        weight = weight[points % (width // 2 + 1)] * (points != 0)
+        return chosen @ weight
     mean = parts[..., 0, 0, 0, :].clone()
     parts[..., 0, 0, 0, :] = 0  # or its rounding would hide a small variance
     power = 2 * torch.linalg.vector_norm(parts.flatten(-4), dim=-1).square()
-    for column in single_columns(w):
+    for column in single_columns(width):
         power -= torch.linalg.vector_norm(parts[..., column, :].flatten(-3), dim=-1).square()
     parts[..., 0, 0, 0, :] = mean
-    return power / float(d * h * w) ** 2
+    return power
+
+
+def band_points(index: Tensor, inside: Tensor) -> Tensor:
+    """Flat half-grid indices of a band of shells.
+
+    Parameters
+    ----------
+    index
+        Shell of every point, from :func:`~.fourier.frequency_shells`, (D, H, W // 2 + 1).
+    inside
+        (R,) bool: the shells of the band.
+
+    Returns
+    -------
+    Tensor
+        (n,) int64.
+    """
+    return inside[index.flatten()].nonzero()[:, 0]
 
 
 def single_columns(width: int) -> tuple[int, ...]:

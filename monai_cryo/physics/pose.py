@@ -1,4 +1,4 @@
-"""Rigid motion of particles: uniform rotations and one trilinear resampling for everything that moves together."""
+"""Motion of particles: uniform rotations and one resampling for everything that moves together."""
 
 from __future__ import annotations
 
@@ -58,22 +58,25 @@ def move(
     *,
     shape: Sequence[int] | None = None,
     radius_vox: int | None = None,
+    mode: str = "bilinear",
 ) -> Tensor:
-    """Rotate volumes about their centre voxel N // 2, then shift them, with one trilinear resampling.
+    """Rotate volumes about their centre voxel N // 2, then shift them, with one resampling.
 
     Parameters
     ----------
     volume
         (B, K, D, H, W): B independent particles of K volumes that move together (image and mask, say). Zero outside.
     rotation
-        (B, 3, 3), acting on (x, y, z).
+        (B, 3, 3), acting on (x, y, z): a rotation, or any other invertible matrix, such as one times a zoom.
     shift_vox
         (B, 3) in voxels, (z, y, x).
     shape
         Spatial shape of the result; the input's if None. Centre voxel goes to centre voxel.
     radius_vox
-        Everything non-zero lies within this many voxels of the centre (:func:`bounding_radius`): only the cube around
-        it is resampled. None: the whole box is.
+        Everything non-zero lies within this many voxels of the centre (:func:`bounding_radius`), before and after:
+        only the cube around it is resampled. None: the whole box is.
+    mode
+        ``"bilinear"`` (trilinear in three dimensions), or ``"nearest"`` for labels, over the whole box.
 
     Returns
     -------
@@ -81,8 +84,8 @@ def move(
         (B, K, *shape), in the input's dtype.
     """
     size = spatial_shape(shape or volume.shape)
-    if radius_vox is None:
-        return _sample(volume, rotation, shift_vox, size)
+    if radius_vox is None or mode == "nearest":
+        return _sample(volume, rotation, shift_vox, size, mode)
     values, index = move_within(volume, rotation, shift_vox, size, radius_vox)
     result = volume.new_zeros(*volume.shape[:2], math.prod(size))
     return result.scatter_(2, index[:, None].expand(values.shape), values).unflatten(2, size)
@@ -123,7 +126,7 @@ def move_within(
     first = -(out / 2).floor()
     # voxels (x, y, z) from the centre; one outside the box moves onto its face, and there repeats what is there
     target = (shift.round() + ball).clamp_(first, first + out - 1)
-    inverse = rotation.to(**kind).mT * (2 / into)
+    inverse = torch.linalg.inv(rotation.to(**kind)) * (2 / into)
     points = torch.baddbmm(centre * 2 / into - 1 - inverse @ shift, inverse, target)
     values = F.grid_sample(source, points.mT[:, None, None], "bilinear", "zeros", align_corners=True)
     target -= first
@@ -147,18 +150,20 @@ def _ball(radius_vox: int, dtype: torch.dtype, device: str) -> Tensor:
     return inside.nonzero().flip(1).T.sub(int(reach)).to(device, dtype).contiguous()
 
 
-def _sample(volume: Tensor, rotation: Tensor, shift_vox: Tensor, size: tuple[int, ...]) -> Tensor:
+def _sample(
+    volume: Tensor, rotation: Tensor, shift_vox: Tensor, size: tuple[int, ...], mode: str = "bilinear"
+) -> Tensor:
     """Resample with ``grid_sample``, whose coordinates run (x, y, z) from -1 to 1 between the outer voxel centres."""
     kind: dict[str, Any] = {"device": volume.device, "dtype": volume.dtype}
     into = torch.tensor([max(n - 1, 1) for n in reversed(volume.shape[-3:])], **kind)
     out = torch.tensor([max(n - 1, 1) for n in reversed(size)], **kind)
     centre_in = torch.tensor([n // 2 for n in reversed(volume.shape[-3:])], **kind)
     centre_out = torch.tensor([n // 2 for n in reversed(size)], **kind)
-    inverse = rotation.to(**kind).mT
+    inverse = torch.linalg.inv(rotation.to(**kind))
     # p_in = R^T (p_out - centre_out - shift) + centre_in, with p = (normalised + 1) * (n - 1) / 2
     linear = inverse * (out / into[:, None])
     offset = out / 2 - centre_out - shift_vox.to(**kind).flip(-1)
     constant = ((inverse @ offset[..., None])[..., 0] + centre_in) * 2 / into - 1
     theta = torch.cat([linear, constant[..., None]], dim=-1)
     grid = F.affine_grid(theta, [len(volume), 1, *size], align_corners=True)
-    return F.grid_sample(volume, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return F.grid_sample(volume, grid, mode=mode, padding_mode="zeros", align_corners=True)

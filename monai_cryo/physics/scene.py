@@ -1,4 +1,4 @@
-"""What surrounds a particle: neighbours pasted into its box, gold beads, a gradient in the background.
+"""What surrounds a particle: neighbours packed into its box, gold beads, smooth fields of density.
 
 Positions are (z, y, x) in voxels from the centre voxel N // 2, as the shifts of :func:`~.pose.move`.
 """
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from monai_cryo.physics.fourier import spatial_shape, voxel_size_zyx
-from monai_cryo.physics.pose import move
 
 
 def positions_from_uniform(u: Tensor, r_min: float | Tensor, r_max: float | Tensor) -> Tensor:
@@ -37,94 +36,56 @@ def positions_from_uniform(u: Tensor, r_min: float | Tensor, r_max: float | Tens
     return r[..., None] * torch.stack([z, across * turn.sin(), across * turn.cos()], dim=-1)
 
 
-def choose_positions(candidates: Tensor, radius_vox: Tensor, occupied: Tensor, gap_vox: float = 0.0) -> Tensor:
-    """For each neighbour, the first candidate whose bounding sphere is clear of what is there already.
-
-    It must come into the box, keep ``gap_vox`` from every occupied voxel, and from the neighbours before it. Of
-    candidates uniform in a region, the chosen ones are uniform in what is allowed of it.
-
-    Parameters
-    ----------
-    candidates
-        (B, N, K, 3), K positions for each of N neighbours.
-    radius_vox
-        (B, N), bounding radius of the neighbours.
-    occupied
-        (B, D, H, W) bool, the central particle; it may be empty, anywhere, and of any shape (a membrane, say).
-    gap_vox
-        Between the sphere and the centre of the nearest occupied voxel, or the next sphere.
-
-    Returns
-    -------
-    Tensor
-        (B, N, 3); NaN where none of the candidates is free.
-    """
-    batch, count, tries = candidates.shape[:3]
-    middle = torch.tensor([n // 2 for n in occupied.shape[1:]], device=occupied.device)
-    last = torch.tensor(occupied.shape[1:], device=occupied.device) - 1 - middle
-    found = occupied.nonzero()
-    voxels = (found[:, 1:] - middle).to(candidates).split(found[:, 0].bincount(minlength=batch).tolist())
-    clear = torch.full((batch, count * tries), math.inf, dtype=candidates.dtype, device=candidates.device)
-    for b, points in enumerate(voxels):
-        if len(points) and count:
-            clear[b] = torch.cdist(candidates[b].flatten(0, 1), points).amin(dim=1)
-    outside = candidates - torch.minimum(torch.maximum(candidates, -middle), last)
-    reach = radius_vox[..., None].to(candidates)
-    free = (clear.view(batch, count, tries) >= reach + gap_vox) & (outside.norm(dim=-1) < reach)
-
-    chosen = torch.full_like(candidates[:, :, 0], math.nan)
-    for j in range(count):
-        ok = free[:, j]
-        for i in range(j):
-            apart = (candidates[:, j] - chosen[:, i, None]).norm(dim=-1)
-            ok = ok & ~(apart < reach[:, i] + reach[:, j] + gap_vox)  # NaN, a neighbour left out, is in nobody's way
-        first = ok.to(torch.uint8).argmax(dim=1)[:, None, None].expand(-1, 1, 3)
-        picked = candidates[:, j].gather(1, first)[:, 0]
-        chosen[:, j] = torch.where(ok.any(dim=1)[:, None], picked, chosen[:, j])
-    return chosen
-
-
-def place_(
+def pack_(
     scene: Tensor,
+    occupied: Tensor,
     particles: Tensor,
-    rotation: Tensor,
-    position_vox: Tensor,
-    owner: Sequence[int],
-    radius_vox: int,
-) -> Tensor:
-    """Add particles to scenes in any pose, in place and cut by the box; only their tight cubes are resampled.
+    masks: Tensor,
+    candidates: Tensor,
+    overlap: float,
+) -> list[int]:
+    """Put particles into one scene, each at the first of its candidate places where it hardly overlaps, in place.
 
     Parameters
     ----------
     scene
-        (B, D, H, W), changed: densities add up.
+        (D, H, W), changed: densities add up.
+    occupied
+        (D, H, W) bool, changed: what is there already, to which each particle's mask is added.
     particles
-        (M, d, h, w), each centred on its voxel N // 2.
-    rotation
-        (M, 3, 3), acting on (x, y, z).
-    position_vox
-        (M, 3), where the centre goes, (z, y, x) from the centre voxel of the scene; inside the box or not.
-    owner
-        M integers, the scene that each particle is added to.
-    radius_vox
-        Everything non-zero in the particles lies within this many voxels of their centres.
+        (M, d, h, w) in their poses, each centred on its voxel N // 2.
+    masks
+        Same shape, bool: their voxels.
+    candidates
+        (M, K, 3) integers: where the centre may go, (z, y, x) from the centre voxel of the scene; inside it or not.
+    overlap
+        Largest share of a particle's own voxels that may meet what is there already.
 
     Returns
     -------
-    Tensor
-        The scene.
+    list
+        For each particle the candidate taken, or -1: no voxel of it would lie in the box, or all overlap too much.
     """
-    # one voxel more on each side for the interpolation's reach, one for the fractional part of the position
-    edge = 2 * radius_vox + 4
-    whole = position_vox.round()
-    moved = move(particles[:, None], rotation, position_vox - whole, shape=(edge,) * 3)[:, 0]
-    for cube, b, offset in zip(moved, owner, whole.long().tolist(), strict=True):
-        start = [n // 2 + o - edge // 2 for o, n in zip(offset, scene.shape[1:], strict=True)]
-        if all(-edge < s < n for s, n in zip(start, scene.shape[1:], strict=True)):
-            target = tuple(slice(max(s, 0), s + edge) for s in start)
-            source = tuple(slice(max(-s, 0), n - s) for s, n in zip(start, scene.shape[1:], strict=True))
-            scene[b][target] += cube[source]
-    return scene
+    box, edge = scene.shape, particles.shape[1:]
+    sizes = masks.flatten(1).sum(dim=1).tolist()
+    chosen = []
+    for particle, mask, places, size in zip(particles, masks, candidates.tolist(), sizes, strict=True):
+        taken = -1
+        for k, place in enumerate(places):
+            start = [n // 2 + o - e // 2 for o, n, e in zip(place, box, edge, strict=True)]
+            if any(s <= -e or s >= n for s, n, e in zip(start, box, edge, strict=True)):
+                continue
+            target = tuple(slice(max(s, 0), s + e) for s, e in zip(start, edge, strict=True))
+            source = tuple(slice(max(-s, 0), n - s) for s, n in zip(start, box, strict=True))
+            inside = mask[source]
+            if not bool(inside.any()) or int((inside & occupied[target]).sum()) > overlap * size:
+                continue
+            scene[target] += particle[source]
+            occupied[target] |= inside
+            taken = k
+            break
+        chosen.append(taken)
+    return chosen
 
 
 def sphere(shape: Sequence[int], voxel_size: float | Sequence[float], radius_a: Tensor, position_vox: Tensor) -> Tensor:
@@ -187,6 +148,27 @@ def background(shape: Sequence[int], linear: Tensor, quadratic: Tensor) -> Tenso
     result = (q[2, 2] * x + slope).mul_(x).add_(constant)
     std, mean = torch.std_mean(result, dim=(1, 2, 3), keepdim=True, correction=0)
     return result.sub_(mean).div_(std.clamp(min=torch.finfo(result.dtype).tiny))
+
+
+def smooth_field(coarse: Tensor, shape: Sequence[int]) -> Tensor:
+    """Smooth fields between 0 and 1 from a few random numbers each.
+
+    Parameters
+    ----------
+    coarse
+        (B, k, k, k), independent numbers on a coarse grid; the field bends once a grid step.
+    shape
+        Volume shape; the last three sizes (D, H, W) are used.
+
+    Returns
+    -------
+    Tensor
+        (B, D, H, W), trilinear between the coarse points and rescaled to reach 0 and 1.
+    """
+    size = list(spatial_shape(shape))
+    field = torch.nn.functional.interpolate(coarse[:, None], size, mode="trilinear", align_corners=True)[:, 0]
+    low, high = field.amin(dim=(1, 2, 3), keepdim=True), field.amax(dim=(1, 2, 3), keepdim=True)
+    return (field - low) / (high - low).clamp(min=torch.finfo(field.dtype).tiny)
 
 
 def axes(box: Sequence[int], like: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Single-axis tilt series: projections, what the dose takes from them, and weighted back-projection.
+"""Single-axis tilt series: projections and weighted back-projection.
 
 The tilt axis is y, the beam z; the projection at tilt t lies on the plane ``kz = kx * tan(t)`` of Fourier space, as in
 :mod:`.wedge`. Projecting is the same 2-D problem for every y, so one matrix does it for all of them, and its transpose
@@ -18,7 +18,6 @@ from torch import Tensor
 from monai_cryo.physics.fourier import spatial_shape
 
 BackProjectionFilter = Literal["exact", "ramp"]
-TiltOrder = Literal["dose_symmetric", "sequential"]
 
 #: half-width in voxels and shape of the interpolating Kaiser-windowed sinc; wrong by < 0.5 % up to 0.6 Nyquist
 _HALF_WIDTH, _KAISER = 4, 5.0
@@ -39,72 +38,6 @@ def tilt_angles(min_deg: float, max_deg: float, step_deg: float) -> Tensor:
     if not (min_deg < max_deg and 0 < step_deg < math.inf):
         raise ValueError(f"a tilt series needs min < max and a step > 0, got {min_deg}..{max_deg} by {step_deg}")
     return torch.linspace(min_deg, max_deg, math.ceil((max_deg - min_deg) / step_deg - 1e-6) + 1, dtype=torch.float64)
-
-
-def cumulative_dose(
-    tilts_deg: Tensor | Sequence[float], dose_per_tilt: Tensor | float, order: TiltOrder = "dose_symmetric"
-) -> Tensor:
-    """Dose the specimen has taken at the middle of each exposure.
-
-    Parameters
-    ----------
-    tilts_deg
-        (..., T) in degrees.
-    dose_per_tilt
-        e/Å^2, a scalar or one for each series.
-    order
-        ``"dose_symmetric"``: from the smallest tilt outwards (Hagen, Wan & Briggs 2017); ``"sequential"``: from the
-        lowest angle to the highest.
-
-    Returns
-    -------
-    Tensor
-        (..., T) in e/Å^2.
-
-    Raises
-    ------
-    ValueError
-        On an unknown order.
-    """
-    if order not in get_args(TiltOrder):
-        raise ValueError(f"tilt order must be one of {', '.join(get_args(TiltOrder))}, got {order!r}")
-    tilts = _series(tilts_deg)
-    key = tilts.abs() if order == "dose_symmetric" else tilts
-    rank = key.argsort(dim=-1, stable=True).argsort(dim=-1)
-    return (rank + 0.5) * torch.as_tensor(dose_per_tilt, dtype=tilts.dtype, device=tilts.device)[..., None]
-
-
-def dose_attenuation(frequency: Tensor, dose_e_a2: Tensor | float) -> Tensor:
-    r"""What radiation damage leaves of the amplitude.
-
-    .. math:: e^{-N / 2 N_c}, \qquad N_c = 0.245 \, f^{-1.665} + 2.81
-
-    Parameters
-    ----------
-    frequency
-        Any shape F, in 1/Å.
-    dose_e_a2
-        Dose N taken so far in e/Å^2 at 300 kV; a scalar or a batch of shape P, >= 0.
-
-    Returns
-    -------
-    Tensor
-        Shape P + F; 1 at zero frequency.
-
-    Raises
-    ------
-    ValueError
-        If a dose is negative.
-
-    References
-    ----------
-    Grant & Grigorieff (2015) eLife 4:e06980, eq. 3.
-    """
-    dose = torch.as_tensor(dose_e_a2, device=frequency.device, dtype=frequency.dtype)
-    if not bool((dose >= 0).all()):
-        raise ValueError(f"dose_e_a2 must be >= 0, got {dose.tolist()}")
-    critical = 0.245 * frequency.pow(-1.665) + 2.81  # infinite at zero frequency
-    return torch.exp(-0.5 * dose[(...,) + (None,) * frequency.ndim] / critical)
 
 
 def project(
@@ -168,7 +101,7 @@ def back_project(projections: Tensor, tilts_deg: Tensor | Sequence[float], shape
         If the tilts are not as many as the projections, or one is not finite.
     """
     depth, height, width = spatial_shape(shape)
-    tilts = _series(tilts_deg)
+    tilts = tilt_series(tilts_deg)
     if projections.ndim < 3 or tilts.shape[-1] != projections.shape[-3]:
         raise ValueError(
             f"projections (..., T, H, W) need as many tilts, got {tuple(projections.shape)} and {tilts.shape[-1]} tilts"
@@ -225,7 +158,7 @@ def reconstruction_filter(
         raise ValueError(f"filter must be one of {', '.join(get_args(BackProjectionFilter))}, got {filter!r}")
     if not 0 < thickness_vox < math.inf:
         raise ValueError(f"thickness_vox must be a positive number of voxels, got {thickness_vox}")
-    tilts = torch.deg2rad(_series(tilts_deg))
+    tilts = torch.deg2rad(tilt_series(tilts_deg))
     k = torch.fft.rfftfreq(width, dtype=tilts.dtype, device=tilts.device)
     if filter == "exact":
         apart = (tilts[..., :, None] - tilts[..., None, :]).sin().abs()
@@ -275,7 +208,7 @@ def cut(volume: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.nn.functional.pad(volume, pad) if any(pad) else volume
 
 
-def _series(tilts_deg: Tensor | Sequence[float]) -> Tensor:
+def tilt_series(tilts_deg: Tensor | Sequence[float]) -> Tensor:
     """Return the tilts as float64 (..., T); refuse none at all and values that are not finite."""
     tilts = torch.as_tensor(tilts_deg, dtype=torch.float64)
     if tilts.ndim < 1 or tilts.shape[-1] < 1 or not bool(tilts.isfinite().all()):
@@ -287,7 +220,7 @@ def _matrices(
     tilts_deg: Tensor | Sequence[float], depth: int, width: int, out_width: int, like: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield parts of the projection matrix, (..., D * W, t, W'), and which tilts they are, for some tilts at a time."""
-    tilts = _series(tilts_deg)
+    tilts = tilt_series(tilts_deg)
     step = max(1, _CHUNK // (depth * width * out_width * max(tilts[..., 0].numel(), 1)))
     for first in range(0, tilts.shape[-1], step):
         at = slice(first, first + step)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from monai_cryo.transforms.base import DictTransform, Drawable, RandDictTransform, RandDrawable
+from monai_cryo.transforms.compose import BatchCompose
 from monai_cryo.transforms.ctf import CTF, CTFD, CTFd, CTFDict, RandCTF, RandCTFD, RandCTFd, RandCTFDict
 from monai_cryo.transforms.fourier import (
     FourierCompose,
@@ -9,7 +11,7 @@ from monai_cryo.transforms.fourier import (
     FourierComposed,
     FourierComposeDict,
     FourierFilter,
-    RadialFilter,
+    FourierStep,
 )
 from monai_cryo.transforms.intensity import (
     RandIntensity,
@@ -22,6 +24,7 @@ from monai_cryo.transforms.intensity import (
     StandardizeDict,
 )
 from monai_cryo.transforms.mtf import MTF, MTFD, MTFd, MTFDict, RandMTF, RandMTFD, RandMTFd, RandMTFDict
+from monai_cryo.transforms.neighbours import RandNeighbours, RandNeighboursD, RandNeighboursd, RandNeighboursDict
 from monai_cryo.transforms.noise import (
     AddNoise,
     AddNoiseD,
@@ -32,8 +35,13 @@ from monai_cryo.transforms.noise import (
     RandSNRd,
     RandSNRDict,
 )
+from monai_cryo.transforms.plan import FourierPlan, Grid
 from monai_cryo.transforms.pose import RandPose, RandPoseD, RandPosed, RandPoseDict
 from monai_cryo.transforms.scene import (
+    RandDensityField,
+    RandDensityFieldD,
+    RandDensityFieldd,
+    RandDensityFieldDict,
     RandGoldBead,
     RandGoldBeadD,
     RandGoldBeadd,
@@ -42,10 +50,6 @@ from monai_cryo.transforms.scene import (
     RandIceGradientD,
     RandIceGradientd,
     RandIceGradientDict,
-    RandNeighbours,
-    RandNeighboursD,
-    RandNeighboursd,
-    RandNeighboursDict,
 )
 from monai_cryo.transforms.tilt_series import RandTiltSeries, RandTiltSeriesD, RandTiltSeriesd, RandTiltSeriesDict
 from monai_cryo.transforms.wedge import (

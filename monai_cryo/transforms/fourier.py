@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
-from monai.transforms import Randomizable, Transform
+from monai.transforms import Transform
 from torch import Tensor
 
-from monai_cryo.physics.fourier import frequency_shells, irfft, nyquist, rfft, spread, voxel_size_zyx
-from monai_cryo.transforms.base import RandDictTransform, RandPhysics, image_voxel_size, like, to_volume
+from monai_cryo.physics.fourier import voxel_size_zyx
+from monai_cryo.transforms.base import Draw, Drawable, Parameters, RandDictTransform, RandDrawable, to_mask
+from monai_cryo.transforms.geometry import array_axes, array_voxel_size
+from monai_cryo.transforms.plan import FourierPlan, Grid, grid_of
 
 
-class FourierNoise(Transform):
-    """Base of the noise a :class:`FourierCompose` can add: unit white noise, and the amplitude it is to have."""
-
-    active: np.ndarray
-
-    @abstractmethod
-    def white_noise(self, volume: Tensor) -> Tensor:
-        """Transform of white noise of variance 1 (C, D, H, W // 2 + 1), for every channel of ``volume``."""
-
-    @abstractmethod
-    def amplitude(
-        self,
-        volume: Tensor,
-        spectrum: Tensor,
-        optics: Tensor,
-        radii: Tensor,
-        index: Tensor,
-        voxel_size: tuple[float, float, float],
-        mask: NdarrayOrTensor | None,
-    ) -> tuple[Tensor, bool]:
-        """Radial amplitude (C, R or 1), and whether ``optics`` are still to be applied to the noise."""
-
-
-class FourierFilter(Transform):
-    """Base of transforms that are one multiplication in Fourier space.
+class FourierStep(Drawable):
+    """Base of what a :class:`FourierCompose` can hold: it changes the plan of a batch.
 
     Parameters
     ----------
@@ -49,54 +26,114 @@ class FourierFilter(Transform):
         Å, one number or (z, y, x); None: from the MetaTensor.
     """
 
-    #: whether noise of stage "after" (the detector's) passes through this filter too
-    filters_detector_noise = False
+    #: whether it needs the true voxel size, not only fractions of Nyquist
+    needs_voxel_size = False
 
     def __init__(self, voxel_size: float | Sequence[float] | None = None) -> None:
         self.voxel_size = None if voxel_size is None else voxel_size_zyx(voxel_size)
 
     @abstractmethod
-    def transfer(self, shape: Sequence[int], voxel_size: tuple[float, float, float], like: Tensor) -> Tensor:
-        """Transfer function, broadcastable to (C, D, H, W // 2 + 1), on the device and in the dtype of ``like``."""
+    def plan(self, plan: FourierPlan, parameters: Sequence[Draw]) -> None:
+        """Enter what was drawn, one draw an item, into the plan."""
 
-    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """Filter (C, D, H, W); the type, device and floating dtype are kept."""
-        return FourierCompose([self])(img, randomize=randomize)
+    def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
+        return {"voxel_size": self.voxel_size or array_voxel_size(img), "axes": array_axes(img)}
+
+    def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
+        """Image a batch with this step alone; ``mask``, ``voxel_size`` and ``axes`` as for :class:`FourierCompose`."""
+        return image(batch, [(self, parameters)], **{"voxel_size": self.voxel_size, **context})
 
 
-class RadialFilter(FourierFilter):
-    """Base of filters that depend on the spatial frequency's magnitude alone."""
+class FourierFilter(FourierStep):
+    """Base of filters: one transfer function an item. A filter of one's own implements :meth:`transfer`."""
 
-    #: whether :meth:`profile` needs the true voxel size, not only fractions of Nyquist
-    needs_voxel_size = False
+    #: whether the detector's noise (stage "after") passes through this filter too
+    filters_detector_noise = False
 
     @abstractmethod
-    def profile(self, frequency: Tensor, nyquist: float) -> Tensor:
-        """Values (C or 1, R) at frequencies (R,) in 1/Å."""
+    def transfer(self, grid: Grid, parameters: Sequence[Parameters]) -> Tensor:
+        """Transfer function.
 
-    def transfer(self, shape: Sequence[int], voxel_size: tuple[float, float, float], like: Tensor) -> Tensor:
-        """Spread :meth:`profile` over the half grid."""
-        radii, index = frequency_shells(shape, voxel_size, device=like.device, dtype=like.dtype)
-        return spread(self.profile(radii, nyquist(voxel_size)), index)
+        Parameters
+        ----------
+        grid
+            The half grid.
+        parameters
+            What :meth:`draw` gave for each of the B items.
+
+        Returns
+        -------
+        Tensor
+            Radial, (B or 1, R) at ``grid.frequency``, or on the half grid, broadcastable to (B, D, H, W // 2 + 1).
+        """
+
+    def plan(self, plan: FourierPlan, parameters: Sequence[Draw]) -> None:
+        """Multiply; items without a draw pass unchanged."""
+        on = [i for i, drawn in enumerate(parameters) if drawn is not None]
+        if not on:
+            return
+        transfer = self.transfer(plan.grid, [p for p in parameters if p is not None])
+        plan.multiply(rows(transfer, on, len(parameters)), detector_too=self.filters_detector_noise)
 
 
-class RandFilter(RandPhysics):
-    """Mixin for the random version of a filter: inactive channels pass unchanged."""
-
-    def only_active(self, transfer: Tensor) -> Tensor:
-        """Put 1 where a channel was drawn not to be transformed."""
-        if self.active.all():
-            return transfer
-        active = torch.as_tensor(self.active, device=transfer.device)
-        return torch.where(active.view(-1, *[1] * (transfer.ndim - 1)), transfer, torch.ones_like(transfer))
+def rows(transfer: Tensor, on: Sequence[int], count: int) -> Tensor:
+    """Spread the transfer functions of some items over all of a batch, 1 for the others."""
+    if len(on) == count:
+        return transfer
+    whole = transfer.new_ones(count, *transfer.shape[1:])
+    whole[list(on)] = transfer
+    return whole
 
 
-class FourierCompose(Randomizable, Transform):
+def image(
+    batch: Tensor,
+    steps: Iterable[tuple[FourierStep, Sequence[Draw]]],
+    *,
+    voxel_size: tuple[float, float, float] | None = None,
+    axes: Any = ("z", "y", "x"),
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Take a batch (B, C, D, H, W) through any number of steps with one rfftn/irfftn pair.
+
+    Parameters
+    ----------
+    batch
+        (B, C, D, H, W).
+    steps
+        Each with one draw an item.
+    voxel_size
+        Å along the array's axes; None: unknown.
+    axes
+        Names of the array's axes.
+    mask
+        As the batch; for noise with ``region="mask"``.
+
+    Raises
+    ------
+    ValueError
+        If a step needs the voxel size and it is unknown.
+    """
+    chosen = list(steps)
+    for step, _ in chosen:
+        if voxel_size is None and step.needs_voxel_size:
+            raise ValueError(
+                f"{type(step).__name__} needs the voxel size: pass voxel_size in Å, or a MetaTensor whose affine "
+                "carries it"
+            )
+    plan = FourierPlan(batch, grid_of(batch, voxel_size or (1.0, 1.0, 1.0), axes), mask)
+    for filters in (True, False):  # noise is scaled to a signal that has passed the filters
+        for step, parameters in chosen:
+            if isinstance(step, FourierFilter) == filters:
+                step.plan(plan, parameters)
+    return plan.image()
+
+
+class FourierCompose(RandDrawable):
     """``Compose`` for everything that happens in Fourier space: noise and filters in one rfftn/irfftn pair.
 
     Same numbers as the transforms one after another, at a fraction of the time. Noise (at most one
     :class:`~.noise.RandSNR`) enters where its ``stage`` says, wherever it stands in the list: before all filters,
-    after the optical ones (CTF, MTF) but still under the missing wedge, or half and half.
+    after the optical ones (CTF, MTF) but still under the missing wedge, or split between the two.
 
     Parameters
     ----------
@@ -117,50 +154,42 @@ class FourierCompose(Randomizable, Transform):
     """
 
     def __init__(self, transforms: Sequence[Transform], voxel_size: float | Sequence[float] | None = None) -> None:
-        self.transforms = list(transforms)
-        for member in self.transforms:
-            if not isinstance(member, FourierFilter | FourierNoise):
+        super().__init__()
+        self.transforms: list[FourierStep] = []
+        for member in transforms:
+            if not isinstance(member, FourierStep):
                 raise ValueError(f"FourierCompose takes Fourier filters and RandSNR, got {type(member).__name__}")
-        self.filters = [t for t in self.transforms if isinstance(t, FourierFilter)]
-        noises = [t for t in self.transforms if isinstance(t, FourierNoise)]
+            self.transforms.append(member)
+        noises = [t for t in self.transforms if not isinstance(t, FourierFilter)]
         if len(noises) > 1:
             raise ValueError(f"FourierCompose takes at most one noise, got {len(noises)}")
-        self.noise = noises[0] if noises else None
         given = {voxel_size_zyx(voxel_size)} if voxel_size is not None else set()
-        given |= {t.voxel_size for t in self.filters if t.voxel_size is not None}
+        given |= {t.voxel_size for t in self.transforms if t.voxel_size is not None}
         if len(given) > 1:
             raise ValueError(f"FourierCompose found different voxel sizes in Å: {sorted(given)}")
         self.voxel_size = next(iter(given), None)
+        self.names = unique_names(self.transforms)
 
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> FourierCompose:
-        """Let all random members draw from one state, in order."""
-        super().set_random_state(seed, state)
-        for member in self.transforms:
-            if isinstance(member, Randomizable):
-                member.set_random_state(state=self.R)
-        return self
+    def draw(self, state: np.random.RandomState) -> Draw:
+        """Draw for every member, in order: name -> its draw; None where no member is to do anything."""
+        drawn = {name: t.draw(state) for name, t in zip(self.names, self.transforms, strict=True)}
+        return drawn if any(d is not None for d in drawn.values()) else None
 
-    def randomize(self, data: Any = None) -> None:
-        """Draw the parameters of every random member, in order."""
-        for member in self.transforms:
-            if isinstance(member, Randomizable):
-                member.randomize(data)
+    def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
+        return {"voxel_size": self.voxel_size or array_voxel_size(img), "axes": array_axes(img)}
 
-    def _voxel_size(self, img: NdarrayOrTensor) -> tuple[float, float, float]:
-        size = self.voxel_size or image_voxel_size(img)
-        if size is None:
-            for member in self.filters:
-                if getattr(member, "needs_voxel_size", False):
-                    raise ValueError(
-                        f"{type(member).__name__} needs the voxel size: pass voxel_size in Å, or a MetaTensor whose "
-                        "affine carries it"
-                    )
-        return size or (1.0, 1.0, 1.0)
+    def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
+        """Image a batch (B, C, D, H, W); ``mask`` as the batch, for noise with ``region="mask"`` alone."""
+        steps = [
+            (t, [check_names(p, self.names)[name] for p in parameters])
+            for name, t in zip(self.names, self.transforms, strict=True)
+        ]
+        return image(batch, steps, **{"voxel_size": self.voxel_size, **context})
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, randomize: bool = True
     ) -> NdarrayOrTensor:
-        """Image channel-first volumes.
+        """Image one channel-first array.
 
         Parameters
         ----------
@@ -176,69 +205,28 @@ class FourierCompose(Randomizable, Transform):
         NdarrayOrTensor
             Same shape, type, device and (floating) dtype.
         """
-        volume = to_volume(img, type(self).__name__)
-        if randomize:
-            self.randomize(volume)
-        shape, voxel_size = volume.shape, self._voxel_size(img)
-        radii, index = frequency_shells(shape, voxel_size, device=volume.device, dtype=volume.dtype)
-        edge = nyquist(voxel_size)
-        optics = volume.new_ones(1, 1)  # radial, in the path of the signal alone
-        whole = volume.new_ones(1, 1)  # radial, in the path of everything
-        rest: list[Tensor] = []
-        for member in self.filters:
-            if not isinstance(member, RadialFilter):
-                rest.append(member.transfer(shape, voxel_size, volume))
-            elif member.filters_detector_noise:
-                whole = whole * member.profile(radii, edge)
-            else:
-                optics = optics * member.profile(radii, edge)
-
-        spectrum = rfft(volume)
-        grain = None
-        if self.noise is not None and self.noise.active.any():
-            amplitude, like_signal = self.noise.amplitude(volume, spectrum, optics, radii, index, voxel_size, mask)
-            grain = self.noise.white_noise(volume)
-            if like_signal:  # white and ahead of the optics: it passes through the same filters as the signal
-                torch.view_as_real(spectrum).addcmul_(torch.view_as_real(grain), amplitude[..., None, None, None])
-                grain = None
-            else:
-                grain.mul_(_filter(amplitude * whole, rest, index))
-        spectrum.mul_(_filter(optics * whole, rest, index))
-        return like(irfft(spectrum if grain is None else spectrum.add_(grain), shape), img)
+        return self._on_array(img, randomize, mask=to_mask(mask, img, "FourierCompose"))
 
 
-def _filter(profile: Tensor, factors: Sequence[Tensor], index: Tensor) -> Tensor:
-    """Radial values (C or 1, R or 1) on the half grid, times other factors: real products cost less than complex."""
-    result = profile[..., None, None] if profile.shape[-1] == 1 else spread(profile, index)
-    for factor in factors:
-        result = result * factor
-    return result
+def unique_names(transforms: Sequence[Any]) -> list[str]:
+    """Class names, the second of one class as ``Name_1`` and so on."""
+    names: list[str] = []
+    for t in transforms:
+        name = type(t).__name__
+        count = sum(other == name or other.rpartition("_")[0] == name for other in names)
+        names.append(f"{name}_{count}" if count else name)
+    return names
 
 
-class FourierComposed(RandDictTransform):
-    """Dictionary version of :class:`FourierCompose`; its members are array transforms.
+def check_names(drawn: Parameters, names: Sequence[str]) -> Parameters:
+    """Return a composed draw whose names are those of the members; refuse another."""
+    if set(drawn) != set(names):
+        raise ValueError(f"a draw for {', '.join(names)} was expected, got one for {', '.join(map(str, drawn))}")
+    return drawn
 
-    Parameters
-    ----------
-    keys
-        Entries to image.
-    transforms, voxel_size
-        As for :class:`FourierCompose`.
-    mask_key
-        Entry with the mask for noise with ``region="mask"``.
-    allow_missing_keys
-        Do not raise where a key is missing.
-    """
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        transforms: Sequence[Transform],
-        voxel_size: float | Sequence[float] | None = None,
-        mask_key: str | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, FourierCompose(transforms, voxel_size), allow_missing_keys, mask_key)
+class FourierComposed(RandDictTransform, of=FourierCompose):
+    """Dictionary version of :class:`FourierCompose`; its members are array transforms."""
 
 
 FourierComposeD = FourierComposeDict = FourierComposed

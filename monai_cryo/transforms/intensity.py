@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.config.type_definitions import NdarrayOrTensor
-from monai.transforms import Transform
+from torch import Tensor
 
-from monai_cryo.physics.fourier import AXES, centred
-from monai_cryo.transforms.base import (
-    DictTransform,
-    RandDictTransform,
-    RandPhysics,
-    Range,
-    like,
-    parse_range,
-    to_volume,
-)
+from monai_cryo._typing import check_word
+from monai_cryo.physics.fourier import centred
+from monai_cryo.transforms.base import DictTransform, Drawable, Parameters, RandDictTransform, RandDrawable, column
+from monai_cryo.transforms.ranges import Range, parse_positive, parse_range, uniform
+
+Scope = Literal["item", "batch"]
 
 
-class RandIntensity(RandPhysics):
+class RandIntensity(RandDrawable):
     r"""Change brightness and contrast by random amounts measured in the volume's own mean and variance.
 
     The paper names "an intensity augmentation based on its variance and mean" and no more. Read here as
@@ -38,8 +33,8 @@ class RandIntensity(RandPhysics):
         a, a number or a uniform (min, max), > 0.
     brightness
         b, a number or a uniform (min, max).
-    prob, channel_wise
-        As for :class:`~.base.RandPhysics`.
+    prob
+        Probability that an item is changed.
 
     Raises
     ------
@@ -47,79 +42,58 @@ class RandIntensity(RandPhysics):
         If contrast <= 0 or min > max.
     """
 
-    def __init__(
-        self,
-        contrast: Range = (0.8, 1.2),
-        brightness: Range = (-0.2, 0.2),
-        prob: float = 1.0,
-        channel_wise: bool = False,
-    ) -> None:
-        super().__init__(prob, channel_wise)
-        self.contrast = parse_range("contrast", contrast)
-        if self.contrast[0] <= 0:
-            raise ValueError(f"contrast must be > 0, got {contrast!r}")
+    def __init__(self, contrast: Range = (0.8, 1.2), brightness: Range = (-0.2, 0.2), prob: float = 1.0) -> None:
+        super().__init__(prob)
+        self.contrast = parse_positive("contrast", contrast)
         self.brightness = parse_range("brightness", brightness)
 
-    def draw(self, n: int) -> dict[str, np.ndarray]:
+    def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw contrast and brightness."""
-        return {"contrast": self.uniform(self.contrast, n), "brightness": self.uniform(self.brightness, n)}
+        return {"contrast": uniform(state, self.contrast), "brightness": uniform(state, self.brightness)}
 
-    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """Change (C, D, H, W); the type, device and floating dtype are kept."""
-        volume = to_volume(img, "RandIntensity")
-        if randomize:
-            self.randomize(volume)
-        if not self.active.any():
-            return img
-        a = np.where(self.active, self.params["contrast"], 1.0)
-        b = np.where(self.active, self.params["brightness"], 0.0)
-        scale, shift = (torch.as_tensor(v, dtype=volume.dtype, device=volume.device).view(-1, 1, 1, 1) for v in (a, b))
-        difference, mean, std = centred(volume)
-        return like(difference.mul_(scale).add_(mean + shift * std), img)
+    def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
+        """Change a batch (B, C, D, H, W), each channel by its own mean and deviation."""
+        scale, shift = (column(parameters, k, batch).view(-1, 1, 1, 1, 1) for k in ("contrast", "brightness"))
+        difference, mean, std = centred(batch)
+        return difference.mul_(scale).add_(mean + shift * std)
 
 
-class Standardize(Transform):
+class Standardize(Drawable):
     """Subtract the mean and divide by the standard deviation.
 
     Parameters
     ----------
-    channel_wise
-        True: each channel (each sample, where a batch is passed as channels) by its own. False: all channels by one
-        global mean and standard deviation, as the paper standardises its batches.
+    scope
+        ``"item"``: each item, and each of its channels, by its own. ``"batch"``: all items of a batch by one global
+        mean and deviation, as the paper standardises; what stands alone is a batch of one.
 
     Raises
     ------
     ValueError
-        On a volume with NaN or infinite values. A constant volume becomes zero.
+        On an unknown scope, or a volume with NaN or infinite values. A constant volume becomes zero.
     """
 
-    def __init__(self, channel_wise: bool = True) -> None:
-        self.channel_wise = channel_wise
+    def __init__(self, scope: Scope = "item") -> None:
+        check_word("scope", scope, Scope)
+        self.scope = scope
 
-    def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
-        """Standardise (C, D, H, W); the type, device and floating dtype are kept."""
-        volume = to_volume(img, "Standardize")
-        difference, mean, std = centred(volume, AXES if self.channel_wise else (-4, *AXES))
+    def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
+        """Standardise a batch (B, C, D, H, W)."""
+        axes = (-3, -2, -1) if self.scope == "item" else (-5, -4, -3, -2, -1)
+        difference, mean, std = centred(batch, axes)
         if not bool(std.isfinite().all()):
-            raise ValueError(f"Standardize expects finite values, found NaN or infinity in shape {tuple(volume.shape)}")
+            raise ValueError(f"Standardize expects finite values, found NaN or infinity in shape {tuple(batch.shape)}")
         # rounding noise on a constant volume must not be blown up to variance 1
-        constant = std <= 1e-6 * mean.abs() + torch.finfo(volume.dtype).tiny
-        factor = torch.where(constant, torch.zeros_like(std), 1 / std)
-        return like(difference.mul_(factor), img)
+        constant = std <= 1e-6 * mean.abs() + torch.finfo(batch.dtype).tiny
+        return difference.mul_(torch.where(constant, torch.zeros_like(std), 1 / std))
 
 
-class RandIntensityd(RandDictTransform):
-    """Dictionary version of :class:`RandIntensity`: ``keys`` and its arguments."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs: Any) -> None:
-        super().__init__(keys, RandIntensity(**kwargs), allow_missing_keys)
+class RandIntensityd(RandDictTransform, of=RandIntensity):
+    """Dictionary version of :class:`RandIntensity`."""
 
 
-class Standardized(DictTransform):
-    """Dictionary version of :class:`Standardize`: ``keys`` and its arguments."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs: Any) -> None:
-        super().__init__(keys, Standardize(**kwargs), allow_missing_keys)
+class Standardized(DictTransform, of=Standardize):
+    """Dictionary version of :class:`Standardize`."""
 
 
 RandIntensityD = RandIntensityDict = RandIntensityd

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from torch import Tensor
 
 from monai_cryo.physics.detector import curve_mtf, sinc_mtf
-from monai_cryo.transforms.base import DictTransform, RandDictTransform, RandPhysics, Range, parse_range
-from monai_cryo.transforms.fourier import RadialFilter, RandFilter
+from monai_cryo.transforms.base import DictTransform, Draw, Parameters, RandDictTransform, RandDrawable, column
+from monai_cryo.transforms.fourier import FourierFilter
+from monai_cryo.transforms.plan import Grid
+from monai_cryo.transforms.ranges import Range, parse_number, parse_range, uniform
 
 
-class MTF(RadialFilter):
+class MTF(FourierFilter):
     """Damp fine detail as the detector does, by ``sin(x) / x`` or a measured curve.
 
     Parameters
@@ -23,7 +23,7 @@ class MTF(RadialFilter):
     scale
         Pixel width of the sinc in units of the sampling (:func:`monai_cryo.physics.sinc_mtf`); 0 changes nothing.
     curve
-        Measured instead: rows (fraction of Nyquist, value); :func:`monai_cryo.data.read_mtf` reads them from a file.
+        Measured instead: rows (fraction of Nyquist, value); :func:`monai_cryo.io.read_mtf` reads them from a file.
 
     Raises
     ------
@@ -33,26 +33,31 @@ class MTF(RadialFilter):
 
     def __init__(self, scale: float = 1.0, *, curve: Sequence[Sequence[float]] | None = None) -> None:
         super().__init__()
-        self.scale = parse_range("scale", scale, low=0.0)[0]
+        self.scale = (parse_number("scale", scale, low=0.0),) * 2
         self.curve = None if curve is None else [[float(v) for v in row] for row in curve]
-        self.profile(torch.ones(1), 1.0)  # refuse a bad table now
-
-    def profile(self, frequency: Tensor, nyquist: float) -> Tensor:
-        """MTF (1, R)."""
         if self.curve is not None:
-            return curve_mtf(frequency, nyquist, self.curve)[None]
-        return sinc_mtf(frequency, nyquist, self.scale)[None]
+            curve_mtf(torch.ones(1), 1.0, self.curve)  # refuse a bad table now
+
+    def draw(self, state: np.random.RandomState) -> Draw:
+        """Draw the width; none where there is a measured curve."""
+        return {"scale": uniform(state, self.scale)} if self.curve is None else {}
+
+    def transfer(self, grid: Grid, parameters: Sequence[Parameters]) -> Tensor:
+        """MTF (B or 1, R)."""
+        if self.curve is not None:
+            return curve_mtf(grid.frequency, grid.nyquist, self.curve)[None]
+        return sinc_mtf(grid.frequency, grid.nyquist, column(parameters, "scale", grid.frequency))
 
 
-class RandMTF(RandFilter, RadialFilter):
+class RandMTF(RandDrawable, MTF):
     """Damp fine detail by ``sin(x) / x`` of a random width.
 
     Parameters
     ----------
     scale
         As for :class:`MTF`; a number or a uniform (min, max).
-    prob, channel_wise
-        As for :class:`~.base.RandPhysics`.
+    prob
+        Probability that an item is filtered.
 
     Raises
     ------
@@ -60,32 +65,22 @@ class RandMTF(RandFilter, RadialFilter):
         On a negative scale or min > max.
     """
 
-    def __init__(self, scale: Range = (0.0, 1.0), prob: float = 1.0, channel_wise: bool = False) -> None:
-        RandPhysics.__init__(self, prob, channel_wise)
-        RadialFilter.__init__(self)
+    def __init__(self, scale: Range = (0.0, 1.0), prob: float = 1.0) -> None:
+        RandDrawable.__init__(self, prob)
+        MTF.__init__(self)
         self.scale = parse_range("scale", scale, low=0.0)
 
-    def draw(self, n: int) -> dict[str, np.ndarray]:
+    def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw the width."""
-        return {"scale": self.uniform(self.scale, n)}
-
-    def profile(self, frequency: Tensor, nyquist: float) -> Tensor:
-        """MTF (C or 1, R)."""
-        return self.only_active(sinc_mtf(frequency, nyquist, torch.as_tensor(self.params["scale"])))
+        return {"scale": uniform(state, self.scale)}
 
 
-class MTFd(DictTransform):
-    """Dictionary version of :class:`MTF`: ``keys`` and its arguments."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs: Any) -> None:
-        super().__init__(keys, MTF(**kwargs), allow_missing_keys)
+class MTFd(DictTransform, of=MTF):
+    """Dictionary version of :class:`MTF`."""
 
 
-class RandMTFd(RandDictTransform):
-    """Dictionary version of :class:`RandMTF`: ``keys`` and its arguments."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs: Any) -> None:
-        super().__init__(keys, RandMTF(**kwargs), allow_missing_keys)
+class RandMTFd(RandDictTransform, of=RandMTF):
+    """Dictionary version of :class:`RandMTF`."""
 
 
 MTFD = MTFDict = MTFd

@@ -1,33 +1,41 @@
-"""Random pose of a particle: rotation uniform on SO(3) and a shift, image and mask in one resampling."""
+"""Random pose of a particle: rotation uniform on SO(3), a shift and a zoom, image and mask in one resampling."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from monai.utils import ensure_tuple_rep
+from monai.utils import TraceKeys, ensure_tuple_rep
 from torch import Tensor
 
-from monai_cryo.physics.pose import bounding_radius, central, move_within, rotation_from_uniform
-from monai_cryo.transforms.base import RandDictTransform, RandPhysics, Range, like, parse_range, to_volume
+from monai_cryo._typing import check_word
+from monai_cryo.physics.pose import bounding_radius, central, move, move_within, rotation_from_uniform
+from monai_cryo.transforms.base import Draw, Parameters, RandDictTransform, RandDrawable, like, to_volume
+from monai_cryo.transforms.ranges import Range, parse_positive, parse_range, uniform
+
+Mode = Literal["bilinear", "nearest"]
 
 
-class RandPose(RandPhysics):
-    """Rotate uniformly over all orientations about the centre voxel N // 2, then shift; trilinear, zero outside.
+class RandPose(RandDrawable):
+    """Rotate uniformly over all orientations about the centre voxel N // 2, zoom, then shift; zero outside.
 
-    Pose the clean density and its mask, and image them afterwards: a rotated missing wedge is none.
+    Pose the clean density and its mask, and image them afterwards: a rotated missing wedge is none. A MetaTensor's
+    affine follows, and ``inverse`` takes the array back.
 
     Parameters
     ----------
     shift_vox
         Shift along each axis in voxels: a number or a uniform (min, max), drawn for each axis on its own.
-    prob, channel_wise
-        As for :class:`~.base.RandPhysics`.
+    zoom
+        Factor on the particle's size, a number or a uniform (min, max), > 0.
+    prob
+        Probability that an item is moved.
 
     Raises
     ------
@@ -35,16 +43,117 @@ class RandPose(RandPhysics):
         If min > max or shapes differ.
     """
 
-    def __init__(self, shift_vox: Range = (-2.0, 2.0), prob: float = 1.0, channel_wise: bool = False) -> None:
-        super().__init__(prob, channel_wise)
+    def __init__(self, shift_vox: Range = (-2.0, 2.0), zoom: Range = 1.0, prob: float = 1.0) -> None:
+        super().__init__(prob)
         self.shift_vox = parse_range("shift_vox", shift_vox)
+        self.zoom = parse_positive("zoom", zoom)
 
-    def draw(self, n: int) -> dict[str, np.ndarray]:
-        """Draw a rotation matrix (x, y, z) and a shift (z, y, x)."""
-        rotation = rotation_from_uniform(torch.as_tensor(self.R.uniform(size=(n, 3)))).numpy()
-        return {"rotation": rotation, "shift_vox": self.uniform(self.shift_vox, n, 3)}
+    def draw_values(self, state: np.random.RandomState) -> Parameters:
+        """Draw a rotation matrix acting on (x, y, z), a shift (z, y, x) and a zoom."""
+        rotation = rotation_from_uniform(torch.as_tensor(state.uniform(size=3)))
+        return {
+            "rotation": rotation.tolist(),
+            "shift_vox": uniform(state, self.shift_vox, 3),
+            "zoom": uniform(state, self.zoom),
+        }
 
-    def __call__(
+    def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
+        """Move a batch (B, C, D, H, W); ``mode`` and ``radius_vox`` as for :meth:`apply_together`."""
+        mode = context.get("mode", "bilinear")
+        return self.apply_together([batch], parameters, [mode], radius_vox=context.get("radius_vox"))[0]
+
+    def apply_together(
+        self,
+        batches: Sequence[Tensor],
+        parameters: Sequence[Draw],
+        modes: Sequence[str],
+        *,
+        radius_vox: Sequence[int] | None = None,
+    ) -> list[Tensor]:
+        """Move several batches, such as images and masks, in one resampling.
+
+        Parameters
+        ----------
+        batches
+            (B, C, D, H, W) each.
+        parameters
+            B draws.
+        modes
+            For each batch ``"bilinear"``, or ``"nearest"`` for labels, which stay labels: binary masks are cut at 0.5
+            after linear interpolation, others take the nearest voxel.
+        radius_vox
+            For each item, the distance from the centre within which all that is not zero lies. None: measured.
+
+        Returns
+        -------
+        list
+            The batches, moved; the very same ones where there is nothing to do.
+        """
+        if any(b.shape[2:] != batches[0].shape[2:] for b in batches):
+            raise ValueError(f"RandPose expects arrays of one shape, got {[tuple(b.shape) for b in batches]}")
+        on = [i for i, p in enumerate(parameters) if p is not None]
+        if not on:
+            return list(batches)
+        first = batches[0]
+        floating = [b.to(first.dtype) for b in batches]
+        binary = [m == "nearest" and bool(((b == 0) | (b == 1)).all()) for m, b in zip(modes, batches, strict=True)]
+        linear = [k for k, mode in enumerate(modes) if mode == "bilinear" or binary[k]]
+        stacked = torch.cat([floating[k] for k in linear], dim=1) if linear else first[:, :0]
+        matrix, shift = self._matrices(parameters, first)
+        moved = self._linear(stacked, on, matrix, shift, parameters, radius_vox)
+        out: list[Tensor] = []
+        for k, batch in enumerate(batches):
+            if k in linear:
+                values, moved = moved[:, : batch.shape[1]], moved[:, batch.shape[1] :]
+                out.append((values >= 0.5).to(batch.dtype) if binary[k] else values)
+            else:
+                labels = floating[k].clone()
+                labels[on] = move(floating[k][on], matrix[on], shift[on], mode="nearest")
+                out.append(labels.to(batch.dtype))
+        return out
+
+    @staticmethod
+    def _matrices(parameters: Sequence[Draw], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotation times zoom (B, 3, 3) and shift (B, 3); identity where there is no draw."""
+        still: Parameters = {"rotation": np.eye(3).tolist(), "shift_vox": [0.0] * 3, "zoom": 1.0}
+        drawn = [still if p is None else p for p in parameters]
+        rotation = torch.tensor([p["rotation"] for p in drawn], dtype=torch.float64)
+        zoom = torch.tensor([p["zoom"] for p in drawn], dtype=torch.float64)
+        shift = torch.tensor([p["shift_vox"] for p in drawn], dtype=torch.float64)
+        return (rotation * zoom[:, None, None]).to(like), shift.to(like)
+
+    @staticmethod
+    def _linear(
+        stacked: Tensor,
+        on: Sequence[int],
+        matrix: Tensor,
+        shift: Tensor,
+        parameters: Sequence[Draw],
+        radius_vox: Sequence[int] | None,
+    ) -> Tensor:
+        """Move (B, K, D, H, W) by trilinear interpolation, one resampling for all particles of a size."""
+        if not stacked.shape[1]:
+            return stacked
+        radius = [bounding_radius(item) for item in stacked] if radius_vox is None else [int(r) for r in radius_vox]
+        groups: dict[int, list[int]] = {}
+        for i in on:
+            reach = max(1.0, cast(Parameters, parameters[i])["zoom"])
+            groups.setdefault(int(np.ceil(radius[i] * reach)), []).append(i)
+        result = torch.zeros_like(stacked, memory_format=torch.contiguous_format)
+        still = sorted(set(range(len(stacked))) - set(on))
+        if still:
+            result[still] = stacked[still]
+        count, voxels = stacked.shape[1], stacked[0, 0].numel()
+        for reach, members in groups.items():
+            at = torch.tensor(members, device=stacked.device)
+            particles = central(stacked, reach).index_select(0, at)
+            values, index = move_within(particles, matrix[at], shift[at], stacked.shape, reach)
+            volume = at[:, None] * count + torch.arange(count, device=at.device)
+            place = index[:, None] + volume[..., None] * voxels
+            result.view(-1).scatter_(0, place.flatten(), values.flatten())
+        return result
+
+    def __call__(  # type: ignore[override]
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, randomize: bool = True
     ) -> NdarrayOrTensor | tuple[NdarrayOrTensor, NdarrayOrTensor]:
         """Pose (C, D, H, W).
@@ -54,7 +163,7 @@ class RandPose(RandPhysics):
         img
             (C, D, H, W).
         mask
-            Same shape, moved in the same resampling and cut at 0.5: it stays binary.
+            Labels of the same spatial shape, moved along; they stay labels.
         randomize
             False: apply what was drawn last.
 
@@ -63,93 +172,92 @@ class RandPose(RandPhysics):
         NdarrayOrTensor or a pair of them
             The image, or image and mask; type, device and floating dtype kept, the mask's dtype too.
         """
-        return_mask = mask is not None
-        images = [img] if mask is None else [img, mask]
-        posed = self.pose(images, [False, True][: len(images)], randomize=randomize)
-        return (posed[0], posed[1]) if return_mask else posed[0]
+        images, modes = ([img], ["bilinear"]) if mask is None else ([img, mask], ["bilinear", "nearest"])
+        posed = self.pose(images, modes, randomize=randomize)
+        return posed[0] if mask is None else (posed[0], posed[1])
 
     def pose(
         self,
         images: Sequence[NdarrayOrTensor],
-        binary: Sequence[bool],
+        modes: Sequence[str],
         *,
-        radius_vox: Sequence[int] | None = None,
+        radius_vox: int | None = None,
         randomize: bool = True,
     ) -> list[NdarrayOrTensor]:
-        """Pose several arrays (C, D, H, W) together.
+        """Pose several arrays (C, D, H, W) of one spatial shape together; ``modes`` as in :meth:`apply_together`."""
+        volumes = [to_volume(image, "RandPose")[None] for image in images]
+        drawn = self._settle(randomize)
+        radius = None if radius_vox is None else [radius_vox]
+        moved = self.apply_together(volumes, [drawn], modes, radius_vox=radius)
+        out = []
+        for volume, image, mode in zip(moved, images, modes, strict=True):
+            result = image if drawn is None else like(volume[0], image)
+            if drawn is not None and mode == "nearest":
+                result = _cast(result, image)
+            out.append(self._placed(result, mode))
+        return out
 
-        Parameters
-        ----------
-        images
-            Arrays of one shape.
-        binary
-            Which of them are masks, to be cut at 0.5 after interpolation.
-        radius_vox
-            For each channel, the distance from the centre within which all that is not zero lies; 0: leave the
-            channel as it is. None: measured.
-        randomize
-            False: apply what was drawn last.
-        """
-        volumes = [to_volume(image, "RandPose") for image in images]
-        if any(v.shape != volumes[0].shape for v in volumes):
-            raise ValueError(f"RandPose expects arrays of one shape, got {[tuple(v.shape) for v in volumes]}")
-        if randomize:
-            self.randomize(volumes[0])
-        if not self.active.any():
-            return list(images)
-        first, channels = volumes[0], len(volumes[0])
-        if radius_vox is None:
-            radius_vox = [bounding_radius(torch.stack([v[c].to(first) for v in volumes])) for c in range(channels)]
-        active = np.broadcast_to(self.active, channels)
-        rotation, shift = (
-            torch.as_tensor(np.broadcast_to(self.params[k], (channels, *self.params[k].shape[1:])).copy()).to(first)
-            for k in ("rotation", "shift_vox")
-        )
-        groups: dict[int, list[int]] = {}  # one resampling for all particles of a size
-        for channel, radius in enumerate(radius_vox):
-            groups.setdefault(int(radius) if active[channel] else 0, []).append(channel)
-        volumes = [volume.to(first) for volume in volumes]
-        out = [torch.zeros_like(first, memory_format=torch.contiguous_format) for _ in volumes]
-        for radius, members in groups.items():
-            which = torch.tensor(members, device=first.device)
-            if radius == 0:
-                for result, volume in zip(out, volumes, strict=True):
-                    result.index_copy_(0, which, volume.index_select(0, which))
-                continue
-            particles = torch.stack([central(volume, radius).index_select(0, which) for volume in volumes], dim=1)
-            values, index = move_within(particles, rotation[which], shift[which], first.shape, radius)
-            index = (index + which[:, None] * first[0].numel()).flatten()
-            for result, value, cut in zip(out, values.unbind(1), binary, strict=True):
-                value = value.flatten()
-                result.view(-1).scatter_(0, index, value.ge_(0.5) if cut else value)
-        return [
-            like(volume, image) if not is_mask else _like_mask(volume, image)
-            for volume, image, is_mask in zip(out, images, binary, strict=True)
-        ]
+    def _placed(self, result: NdarrayOrTensor, mode: str) -> NdarrayOrTensor:
+        """Record the draw, and turn the affine with the array."""
+        if not isinstance(result, MetaTensor):
+            return result
+        affine = None if self.parameters is None else self._index_affine(self.parameters, result.shape)
+        info = {"parameters": self.parameters, "mode": mode}
+        placed: MetaTensor = self.push_transform(result, affine=affine, extra_info=info)
+        return placed
 
+    def _index_affine(self, drawn: Parameters, shape: Sequence[int]) -> Tensor:
+        """Affine (4, 4) from an index (z, y, x) of the moved array to that of the array before."""
+        # old index = M^-1 (new index - centre - shift) + centre, with the matrix as it acts on (z, y, x)
+        matrix, shift = self._matrices([drawn], torch.empty(0, dtype=torch.float64))
+        inverse = torch.linalg.inv(matrix[0].flip(0, 1))
+        centre = torch.tensor([n // 2 for n in shape[-3:]], dtype=torch.float64)
+        affine = torch.eye(4, dtype=torch.float64)
+        affine[:3, :3] = inverse
+        affine[:3, 3] = centre - inverse @ (centre + shift[0])
+        return affine
 
-def _like_mask(volume: Tensor, image: NdarrayOrTensor) -> NdarrayOrTensor:
-    """Return a binary volume in exactly the mask's type and dtype."""
-    dtype = image.dtype
-    if isinstance(dtype, torch.dtype):
-        return like(volume, image) if dtype.is_floating_point else like(volume, image).to(dtype)
-    return like(volume, image).astype(dtype)
+    def inverse(self, data: NdarrayOrTensor) -> NdarrayOrTensor:
+        """Move (C, D, H, W) back; what left the box is lost."""
+        if not isinstance(data, MetaTensor):
+            raise ValueError("RandPose can be inverted on a MetaTensor alone, which carries what was drawn")
+        record = self.pop_transform(data)[TraceKeys.EXTRA_INFO]
+        drawn = record["parameters"]
+        if drawn is None:
+            return data
+        volume = to_volume(data, "RandPose")[None]
+        matrix, shift = self._matrices([drawn], volume)
+        back = torch.linalg.inv(matrix)
+        home = -(back @ shift.flip(-1)[..., None])[..., 0].flip(-1)
+        mode = "nearest" if record["mode"] == "nearest" else "bilinear"
+        result = _cast(like(move(volume, back, home, mode=mode)[0], data), data)
+        assert isinstance(result, MetaTensor)
+        result.affine = data.affine @ torch.linalg.inv(self._index_affine(drawn, data.shape))
+        return result
 
 
-class RandPosed(RandDictTransform):
+def _cast(result: NdarrayOrTensor, image: NdarrayOrTensor) -> NdarrayOrTensor:
+    """Return ``result`` in exactly the dtype of ``image``."""
+    if isinstance(image, np.ndarray):
+        return np.asarray(result).astype(image.dtype)
+    return torch.as_tensor(result).to(image.dtype)
+
+
+class RandPosed(RandDictTransform, of=RandPose, masked=False):
     """Dictionary version of :class:`RandPose`: all keys move together, in one resampling.
 
     Parameters
     ----------
     keys
-        Entries of one shape, such as image and mask.
+        Entries of one spatial shape, such as image and mask.
     mode
-        ``"bilinear"`` or ``"nearest"`` for each key, as in MONAI; a nearest one is a mask and stays binary.
-    shift_vox, prob, channel_wise
+        ``"bilinear"``, or ``"nearest"`` for labels, for each key, as in MONAI.
+    shift_vox, zoom, prob
         As for :class:`RandPose`.
+    posed_key
+        Entry that is true for items in their pose already: they are left alone.
     radius_key
-        Entry with one integer a channel, the radius in voxels within which its particle lies (0: leave it alone).
-        Saves measuring it, and spares volumes that are in their pose already.
+        Entry with the radius in voxels within which an item's particle lies. Saves measuring it.
     allow_missing_keys
         Do not raise where a key is missing.
 
@@ -162,28 +270,43 @@ class RandPosed(RandDictTransform):
     def __init__(
         self,
         keys: KeysCollection,
+        *,
         mode: str | Sequence[str] = "bilinear",
-        shift_vox: Range = (-2.0, 2.0),
-        prob: float = 1.0,
-        channel_wise: bool = False,
+        posed_key: str | None = None,
         radius_key: str | None = None,
         allow_missing_keys: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(keys, RandPose(shift_vox, prob, channel_wise), allow_missing_keys)
+        super().__init__(keys, allow_missing_keys=allow_missing_keys, **kwargs)
         self.mode = ensure_tuple_rep(mode, len(self.keys))
-        if not set(self.mode) <= {"bilinear", "nearest"}:
-            raise ValueError(f"mode must be 'bilinear' or 'nearest' for each key, got {mode!r}")
-        self.radius_key = radius_key
+        for word in self.mode:
+            check_word("mode", word, Mode)
+        self.posed_key, self.radius_key = posed_key, radius_key
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of ``data`` with the entries transformed."""
+    def apply(self, data: Mapping[Hashable, Any], parameters: Sequence[Draw]) -> dict[Hashable, Any]:
+        """Return a copy of a dictionary of batches with the entries moved."""
         d = dict(data)
         found = list(MapTransform.key_iterator(self, d, self.mode))
-        if not found:
+        if self.posed_key is not None:
+            parameters = [None if posed else p for p, posed in zip(parameters, d[self.posed_key], strict=True)]
+        radius = None if self.radius_key is None else [int(r) for r in d[self.radius_key]]
+        if found:
+            moved = self.transform.apply_together(
+                [d[key] for key, _ in found], parameters, [mode for _, mode in found], radius_vox=radius
+            )
+            d.update(zip([key for key, _ in found], moved, strict=True))
+        return d
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of ``data`` with the entries moved."""
+        d = dict(data)
+        found = list(MapTransform.key_iterator(self, d, self.mode))
+        if not found or (self.posed_key is not None and bool(d[self.posed_key])):
             return d
-        radius = None if self.radius_key is None else torch.as_tensor(d[self.radius_key]).flatten().tolist()
-        posed = self.transform.pose(  # type: ignore[attr-defined]
-            [d[key] for key, _ in found], [mode == "nearest" for _, mode in found], radius_vox=radius
+        posed = self.transform.pose(
+            [d[key] for key, _ in found],
+            [mode for _, mode in found],
+            radius_vox=None if self.radius_key is None else int(d[self.radius_key]),
         )
         d.update(zip([key for key, _ in found], posed, strict=True))
         return d

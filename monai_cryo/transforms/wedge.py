@@ -7,17 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from torch import Tensor
 
 from monai_cryo._typing import Axis
 from monai_cryo.physics.wedge import dual_axis_wedge, missing_wedge, tilt_fan
-from monai_cryo.transforms.base import DictTransform, RandDictTransform, RandPhysics, Range, parse_range
-from monai_cryo.transforms.fourier import FourierFilter, RandFilter
+from monai_cryo.transforms.base import DictTransform, Draw, Parameters, RandDictTransform, RandDrawable, column
+from monai_cryo.transforms.fourier import FourierFilter
+from monai_cryo.transforms.plan import Grid
+from monai_cryo.transforms.ranges import Bounds, Range, parse_range, uniform
 
 
 class MissingWedge(FourierFilter):
     """Take away what a tilt series does not sample.
+
+    The axes are directions in space: those of the array are z, y, x, as in MRC files, unless a MetaTensor's affine
+    says otherwise (a NIfTI volume's first axis is x).
 
     Parameters
     ----------
@@ -39,7 +43,7 @@ class MissingWedge(FourierFilter):
     Raises
     ------
     ValueError
-        On impossible angles, axes or options that exclude each other.
+        On impossible angles, axes or options that exclude each other, or single tilts without a voxel size.
     """
 
     filters_detector_noise = True
@@ -59,34 +63,66 @@ class MissingWedge(FourierFilter):
     ) -> None:
         super().__init__(voxel_size)
         low, high = _tilt_range(tilt_range_deg)
-        self.params = {"min_tilt_deg": np.array([low]), "max_tilt_deg": np.array([high])}
         if (step_deg is None) != (thickness_a is None):
             raise ValueError(f"single tilts need both step_deg and thickness_a, got {step_deg} and {thickness_a}")
         if step_deg is not None and (dual_axis or soft_edge_deg or not 0 < step_deg <= high - low):
             raise ValueError(
                 f"step_deg must lie in 0..{high - low:g}, without dual_axis or soft_edge_deg, got {step_deg}"
             )
-        self.dual_axis = dual_axis
-        self.fan = None if step_deg is None else (np.arange(low, high + 1e-6, step_deg).tolist(), thickness_a)
-        self.geometry: dict[str, Any] = {"beam_axis": beam_axis, "invert": invert}
-        if not dual_axis:
-            self.geometry["tilt_axis"] = tilt_axis
-        if self.fan is None:
-            self.geometry["soft_edge_deg"] = soft_edge_deg
-        self.transfer((2, 2, 2), (1.0, 1.0, 1.0), torch.zeros(1))  # refuse bad geometry now
+        self.step_deg, self.thickness_a = step_deg, thickness_a
+        self.needs_voxel_size = step_deg is not None  # a slab's width is a length
+        self._configure((low, low), (high, high), tilt_axis, beam_axis, invert, soft_edge_deg, dual_axis)
 
-    def transfer(self, shape: Sequence[int], voxel_size: tuple[float, float, float], like: Tensor) -> Tensor:
-        """Sampled part of Fourier space, (1, D, H, W // 2 + 1) or size 1 along the tilt axis."""
-        options = {**self.geometry, "voxel_size": voxel_size, "device": like.device}
-        if self.fan is not None:
-            tilts, thickness_a = self.fan
-            return tilt_fan(shape, tilts, thickness_a=float(thickness_a or 0), **options)[None].to(like.dtype)
+    def _configure(
+        self,
+        low: Bounds,
+        high: Bounds,
+        tilt_axis: Axis,
+        beam_axis: Axis,
+        invert: bool,
+        soft_edge_deg: float,
+        dual: bool,
+    ) -> None:
+        self.ends = low, high
+        self.dual_axis = dual
+        self.geometry: dict[str, Any] = {"tilt_axis": tilt_axis, "beam_axis": beam_axis, "invert": invert}
+        self.soft_edge_deg = soft_edge_deg
+        ends: Parameters = {"min_tilt_deg": low[0], "max_tilt_deg": high[1]}
+        self.transfer(Grid((2, 2, 2), (1.0, 1.0, 1.0)), [ends])  # refuse bad geometry now
+
+    def draw(self, state: np.random.RandomState) -> Draw:
+        """Return the ends of the tilt range."""
+        return self._ends(state)
+
+    def _ends(self, state: np.random.RandomState) -> Parameters:
+        return {"min_tilt_deg": uniform(state, self.ends[0]), "max_tilt_deg": uniform(state, self.ends[1])}
+
+    def transfer(self, grid: Grid, parameters: Sequence[Parameters]) -> Tensor:
+        """Sampled part of Fourier space, (B, D, H, W // 2 + 1), of size 1 along the tilt axis where there is one."""
+        # the physics calls the array's axes z, y, x
+        array_axis = dict(zip(grid.axes, ("z", "y", "x"), strict=True))
+        geometry = {k: array_axis.get(v, v) for k, v in self.geometry.items()}
+        options = {**geometry, "voxel_size": grid.voxel_size, "device": grid.device}
+        if self.step_deg is not None:
+            fans = [
+                tilt_fan(
+                    grid.shape,
+                    np.arange(p["min_tilt_deg"], p["max_tilt_deg"] + 1e-6, self.step_deg).tolist(),
+                    thickness_a=float(self.thickness_a or 0),
+                    **options,
+                )
+                for p in parameters[:1]  # fixed: one for all
+            ]
+            return torch.stack(fans).to(grid.dtype)
+        if self.dual_axis:
+            del options["tilt_axis"]
         wedge = dual_axis_wedge if self.dual_axis else missing_wedge
-        low, high = (torch.as_tensor(self.params[k]) for k in ("min_tilt_deg", "max_tilt_deg"))
-        return wedge(shape, low, high, **options).to(like.dtype)
+        single = torch.empty(0, device=grid.device)
+        low, high = (column(parameters, name, single) for name in ("min_tilt_deg", "max_tilt_deg"))
+        return wedge(grid.shape, low, high, soft_edge_deg=self.soft_edge_deg, **options).to(grid.dtype)
 
 
-class RandMissingWedge(RandFilter, FourierFilter):
+class RandMissingWedge(RandDrawable, MissingWedge):
     """Take away a random missing wedge.
 
     Parameters
@@ -98,16 +134,14 @@ class RandMissingWedge(RandFilter, FourierFilter):
         Both given instead: the two ends of the tilt range, numbers or ranges, each drawn on its own.
     tilt_axis, beam_axis, invert, soft_edge_deg, voxel_size
         As for :class:`MissingWedge`.
-    prob, channel_wise
-        As for :class:`~.base.RandPhysics`.
+    prob
+        Probability that an item has a missing wedge.
 
     Raises
     ------
     ValueError
         On impossible angles or axes, or min > max.
     """
-
-    filters_detector_noise = True
 
     def __init__(
         self,
@@ -121,62 +155,46 @@ class RandMissingWedge(RandFilter, FourierFilter):
         soft_edge_deg: float = 0.0,
         voxel_size: float | Sequence[float] | None = None,
         prob: float = 1.0,
-        channel_wise: bool = False,
     ) -> None:
-        RandPhysics.__init__(self, prob, channel_wise)
+        RandDrawable.__init__(self, prob)
         FourierFilter.__init__(self, voxel_size)
+        self.step_deg = self.thickness_a = None
         if (min_tilt_deg is None) != (max_tilt_deg is None):
             raise ValueError(f"give both ends of the tilt range or neither, got {min_tilt_deg} and {max_tilt_deg}")
         self.missing = parse_range("missing_angle_deg", missing_angle_deg, 0.0, 90.0)
         if self.missing[1] == 90:
             raise ValueError(f"missing_angle_deg must lie below 90, got {missing_angle_deg!r}")
-        self.ends = None
+        self.symmetric = min_tilt_deg is None
+        low = (self.missing[0] - 90, self.missing[1] - 90)
+        high = (90 - self.missing[1], 90 - self.missing[0])
         if min_tilt_deg is not None and max_tilt_deg is not None:
-            self.ends = (parse_range("min_tilt_deg", min_tilt_deg), parse_range("max_tilt_deg", max_tilt_deg))
-            _tilt_range((self.ends[0][0], self.ends[1][1]))
-            _tilt_range((self.ends[0][1], self.ends[1][0]))
-        self.geometry: dict[str, Any] = {
-            "tilt_axis": tilt_axis,
-            "beam_axis": beam_axis,
-            "invert": invert,
-            "soft_edge_deg": soft_edge_deg,
-        }
-        missing_wedge((2, 2, 2), -60.0, 60.0, **self.geometry)  # refuse bad geometry now
+            low, high = parse_range("min_tilt_deg", min_tilt_deg), parse_range("max_tilt_deg", max_tilt_deg)
+            _tilt_range((low[0], high[1]))
+            _tilt_range((low[1], high[0]))
+        self._configure(low, high, tilt_axis, beam_axis, invert, soft_edge_deg, False)
 
-    def draw(self, n: int) -> dict[str, np.ndarray]:
+    def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw the ends of the tilt range."""
-        if self.ends is not None:
-            return {"min_tilt_deg": self.uniform(self.ends[0], n), "max_tilt_deg": self.uniform(self.ends[1], n)}
-        end = 90 - self.uniform(self.missing, n)
+        if not self.symmetric:
+            return self._ends(state)
+        end = 90 - uniform(state, self.missing)
         return {"min_tilt_deg": -end, "max_tilt_deg": end}
-
-    def transfer(self, shape: Sequence[int], voxel_size: tuple[float, float, float], like: Tensor) -> Tensor:
-        """Sampled part of Fourier space, (C or 1, D, H, W // 2 + 1), size 1 along the tilt axis."""
-        low, high = (torch.as_tensor(self.params[k]) for k in ("min_tilt_deg", "max_tilt_deg"))
-        wedge = missing_wedge(shape, low, high, voxel_size=voxel_size, device=like.device, **self.geometry)
-        return self.only_active(wedge.to(like.dtype))
 
 
 def _tilt_range(value: Sequence[float]) -> tuple[float, float]:
     """Read (min, max) tilt in degrees; refuse anything but -90 <= min < max <= 90."""
-    pair = tuple(value)
+    pair = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
     if len(pair) != 2 or not -90 <= pair[0] < pair[1] <= 90:
         raise ValueError(f"a tilt range must be (min, max) with -90 <= min < max <= 90 degrees, got {value!r}")
     return float(pair[0]), float(pair[1])
 
 
-class MissingWedged(DictTransform):
-    """Dictionary version of :class:`MissingWedge`: ``keys`` and its arguments."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs: Any) -> None:
-        super().__init__(keys, MissingWedge(**kwargs), allow_missing_keys)
+class MissingWedged(DictTransform, of=MissingWedge):
+    """Dictionary version of :class:`MissingWedge`."""
 
 
-class RandMissingWedged(RandDictTransform):
-    """Dictionary version of :class:`RandMissingWedge`: ``keys`` and its arguments."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs: Any) -> None:
-        super().__init__(keys, RandMissingWedge(**kwargs), allow_missing_keys)
+class RandMissingWedged(RandDictTransform, of=RandMissingWedge):
+    """Dictionary version of :class:`RandMissingWedge`."""
 
 
 MissingWedgeD = MissingWedgeDict = MissingWedged

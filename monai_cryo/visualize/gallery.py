@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Randomizable, Transform
+from monai.transforms import Randomizable
 
 from monai_cryo.data.seeding import item_state
 from monai_cryo.templates.library import TemplateLibrary
 from monai_cryo.transforms import (
     MTF,
+    Drawable,
     FourierCompose,
     RandCTF,
     RandMissingWedge,
@@ -63,11 +64,11 @@ ROWS = (
         {"snr": (0.03, 10.0), "stage": "after", "power_law": (0.0, 2.0)},
         lambda d: f"SNR {d['snr']:.2g}",
     ),
-    Row("neighbours", {"neighbours": (1, 3)}, lambda d: f"{d['count']} asked"),
+    Row("neighbours", {"neighbours": (4, 8)}, lambda d: f"{len(d['template'])} asked"),
     Row(
         "tilt series (x-z)",
         {"tilt_series": (0.03, 1.0)},
-        lambda d: f"SNR {d['snr']:.2g}, {d['defocus_um'].mean():.1f} µm",
+        lambda d: f"SNR {d['snr']:.2g}, {d['defocus_um']:.1f} µm",
         "xz",
     ),
     Row(
@@ -78,14 +79,17 @@ ROWS = (
 )
 
 
-def imaging(library: TemplateLibrary, options: dict[str, Any]) -> list[Transform]:
+def imaging(library: TemplateLibrary, options: dict[str, Any]) -> list[Drawable]:
     """Transforms of one row, in order; none for a clean row."""
     chosen = {**FIXED, **options}
     if chosen.get("clean"):
         return []
     if "tilt_series" in chosen:
-        return [RandTiltSeries(chosen["tilt_series"], defocus_um=(1.0, 6.0), voxel_size=library.voxel_size)]
-    scene = [RandNeighbours(library.densities(), chosen["neighbours"])] if "neighbours" in chosen else []
+        ctf = RandCTF((1.0, 6.0), cs_mm=2.7)
+        return [RandTiltSeries(chosen["tilt_series"], ctf=ctf, voxel_size=library.voxel_size)]
+    scene: list[Drawable] = []
+    if "neighbours" in chosen and library.members():
+        scene = [RandNeighbours(library.members(), chosen["neighbours"], distance_vox=(12.0, 32.0))]
     mtf = RandMTF(chosen["mtf_scale"]) if "mtf_scale" in chosen else MTF()
     noise = RandSNR(chosen["snr"], stage=chosen.get("stage", "before"), power_law=chosen.get("power_law", 0.0))
     wedge = RandMissingWedge(chosen["missing_angle_deg"])
@@ -102,21 +106,26 @@ def simulate_cell(library: TemplateLibrary, row: Row, class_index: int, seed: in
         The volume (D, H, W) and the values that were drawn for it.
     """
     # the pose depends on the class alone, so that a column shows one particle under all conditions
-    state = item_state(seed, class_index)
+    state = item_state(seed, "test", class_index)
     particle = library.draw(class_index, state)
     pose = RandPose(shift_vox=0.0).set_random_state(state=state)
-    volume = particle["image"]
-    if particle["radius_vox"]:
-        volume = pose(volume)
+    volume = particle["image"] if particle["posed"] else pose(particle["image"])
     drawn: dict[str, Any] = {}
-    state = item_state(seed, class_index, ROWS.index(row) if row in ROWS else 0)
+    state = item_state(seed, "test", class_index, stream=1 + ROWS.index(row) if row in ROWS else 0)
     for transform in imaging(library, row.options):
         if isinstance(transform, Randomizable):
             transform.set_random_state(state=state)
         volume = transform(volume)
-        for member in getattr(transform, "transforms", [transform]):
-            drawn.update({k: v[0] for k, v in getattr(member, "params", {}).items()})
+        drawn.update(_flat(transform.parameters or {}))
     return torch.as_tensor(volume)[0].numpy(), drawn
+
+
+def _flat(drawn: dict[str, Any]) -> dict[str, Any]:
+    """Values by name, those of composed transforms included."""
+    out: dict[str, Any] = {}
+    for name, value in drawn.items():
+        out.update(_flat(value) if isinstance(value, dict) else {name: value})
+    return out
 
 
 def draw_gallery(library: TemplateLibrary, seed: int = 0, rows: tuple[Row, ...] = ROWS) -> Any:

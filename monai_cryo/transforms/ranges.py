@@ -1,0 +1,114 @@
+"""How arguments of transforms are read and drawn: a number is fixed, a pair a range, words have weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any, get_args
+
+import numpy as np
+
+Range = float | Sequence[float]
+Choice = str | Sequence[str] | Mapping[str, float]
+Bounds = tuple[float, float]
+
+
+def parse_range(name: str, value: Range, low: float = -math.inf, high: float = math.inf) -> Bounds:
+    """Read a number (fixed) or a pair (uniform range); numpy's numbers too.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, min > max, or an end lies outside ``low``..``high``.
+    """
+    pair = _numbers(value)
+    if len(pair) not in (1, 2):
+        raise ValueError(f"{name} must be a number or a (min, max) pair of numbers, got {value!r}")
+    first, last = pair[0], pair[-1]
+    if first > last:
+        raise ValueError(f"{name} must have min <= max, got {value!r}")
+    if first != last and not (math.isfinite(first) and math.isfinite(last)):
+        raise ValueError(f"{name} can be infinite only as a fixed value, got {value!r}")
+    if first < low or last > high:
+        raise ValueError(f"{name} must lie in {low:g}..{high:g}, got {value!r}")
+    return first, last
+
+
+def parse_number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> float:
+    """Read one number where no range is meant.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or outside ``low``..``high``.
+    """
+    numbers = _numbers(value)
+    if len(numbers) != 1 or isinstance(value, Sequence):
+        raise ValueError(f"{name} must be one number, got {value!r}")
+    return parse_range(name, value, low, high)[0]
+
+
+def parse_positive(name: str, value: Range) -> Bounds:
+    """Read a number or a range that must lie above 0."""
+    bounds = parse_range(name, value)
+    if bounds[0] <= 0:
+        raise ValueError(f"{name} must be > 0, got {value!r}")
+    return bounds
+
+
+def parse_choice(name: str, value: Choice, words: Any) -> dict[str, float]:
+    """Read one word, several (equally likely), or words with weights: word -> probability.
+
+    Raises
+    ------
+    ValueError
+        On a word that is not of ``words``, a ``Literal``, or weights that are not >= 0 with a positive sum.
+    """
+    weights = {value: 1.0} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else None
+    if weights is None:
+        weights = dict.fromkeys(value, 1.0)
+    known = get_args(words)
+    if not weights or not set(weights) <= set(known):
+        raise ValueError(f"{name} must be one or several of {', '.join(known)}, got {value!r}")
+    numbers = [_numbers(weight) for weight in weights.values()]
+    if not all(len(n) == 1 and 0 <= n[0] < math.inf for n in numbers) or not sum(n[0] for n in numbers) > 0:
+        raise ValueError(f"the weights of {name} must be numbers >= 0 with a positive sum, got {value!r}")
+    total = sum(n[0] for n in numbers)
+    return {word: n[0] / total for word, n in zip(weights, numbers, strict=True)}
+
+
+def uniform(state: np.random.RandomState, bounds: Bounds, *size: int) -> Any:
+    """Draw a uniform number, or a (nested) list of them of the given size."""
+    if bounds[0] == bounds[1]:
+        return np.full(size, bounds[0]).tolist()
+    drawn = state.uniform(*bounds, size=size or None)
+    return drawn.tolist() if size else float(drawn)
+
+
+def log_uniform(state: np.random.RandomState, bounds: Bounds) -> float:
+    """Draw a log-uniform number."""
+    if bounds[0] == bounds[1]:
+        return bounds[0]
+    return float(np.exp(state.uniform(math.log(bounds[0]), math.log(bounds[1]))))
+
+
+def choose(state: np.random.RandomState, options: Mapping[str, float]) -> str:
+    """Draw one of the words of :func:`parse_choice`."""
+    words = list(options)
+    if len(words) == 1:
+        return words[0]
+    at = np.searchsorted(np.cumsum(list(options.values())), state.rand(), side="right")
+    return words[min(int(at), len(words) - 1)]
+
+
+def draw_seed(state: np.random.RandomState) -> int:
+    """Draw the seed of a generator that makes what is too large to be a parameter, such as noise."""
+    return int(state.randint(0, 2**31 - 1))
+
+
+def _numbers(value: Any) -> list[float]:
+    items = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]
+    if not all(isinstance(v, Real) and not isinstance(v, bool) and not math.isnan(v) for v in items):
+        return []
+    return [float(v) for v in items]
