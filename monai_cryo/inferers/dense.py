@@ -170,17 +170,16 @@ class DenseInferer:
     def _read(self, volume: NDArray[Any], core: tuple[slice, ...], prepare: Block, reading: DenseReading) -> None:
         device = next(self.network.parameters()).device
         x = self._cut(volume, core, prepare).to(device)[None, None]
-        skips, cells = _encode(self.network, x)
+        skips = _encode(self.network, x)
         margin = CELL // self.stride  # windows beyond the core, so that interpolation goes on over its faces
         size = [(s.stop - s.start) // self.stride + 2 * margin for s in core]
         scores = torch.empty(self.network.num_classes, *size, device=device)
         steps = range(CELL // self.stride)
         for step in product(steps, repeat=3):
             shift = [(s + 0.5) * self.stride - CELL / 2 for s in step]
-            if any(shift):
-                cells = _encode(self.network, _shifted(x, shift))[1]
+            cells = (_encode(self.network, _shifted(x, shift)) if any(shift) else skips)[-1]
             first = (self.halo - WINDOW // 2 + CELL // 2) // CELL - 1
-            logits = window_logits(self.network.deepest, self.network.classifier, cells)[0]
+            logits = window_logits(self.network, cells.float())[0]
             part = tuple(slice(first, first + n * self.stride // CELL) for n in size)
             scores[(slice(None), *(slice(s, None, len(steps)) for s in step))] = logits[(slice(None), *part)].softmax(0)
         masks = _decode(self.network, skips)[0].sigmoid()
@@ -237,16 +236,17 @@ def _shifted(x: Tensor, shift: Sequence[float]) -> Tensor:
     return F.pad(x, pad)
 
 
-def _encode(network: TwoBranchNet, x: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Feature maps of the four encoder stacks, and the last of them, in cells of 8 voxels."""
-    skips: list[Tensor] = []
-    for stack in network.encoder:
-        x = stack(F.max_pool3d(x, 2) if skips else x)
-        skips.append(x)
-    return skips, skips[-1].float()
+def _encode(network: TwoBranchNet, x: Tensor) -> list[Tensor]:
+    """Feature maps of the first three encoder stacks, and what the fourth is given: cells of 8 voxels."""
+    maps: list[Tensor] = []
+    for stack in network.encoder[:3]:
+        maps.append(stack(F.max_pool3d(maps[-1], 2) if maps else x))
+    return [*maps, F.max_pool3d(maps[-1], 2)]
 
 
 def _decode(network: TwoBranchNet, skips: list[Tensor]) -> Tensor:
+    """Logits of the masks, from what `_encode` returned, which this empties."""
+    skips.append(network.encoder[3](skips.pop()))
     x = network.deepest(F.max_pool3d(skips[-1], 2).float())
     for stack in network.decoder:
         x = stack(x, skips.pop())
