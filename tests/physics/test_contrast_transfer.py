@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.physics import ctf
+from monai_cryo.physics import ctf, wiener_gain
 
 H, C, M0, E = 6.62607015e-34, 299792458.0, 9.1093837015e-31, 1.602176634e-19
 
@@ -58,14 +58,34 @@ def test_the_papers_cs_range_is_a_no_op_at_its_voxel_size():
     assert (ctf(f, 12.0, cs_mm=1.5) - ctf(f, 12.0, cs_mm=3.0)).abs().max() < 4e-4
 
 
-def test_batch_equals_single_and_magnitude_modes():
+def test_batch_equals_single():
     f = torch.linspace(0, 0.04, 64)
     defocus = torch.tensor([1.0, 4.0, 12.0])
     batch = ctf(f, defocus, cs_mm=torch.tensor([1.5, 2.0, 3.0]))
     assert batch.shape == (3, 64)
     torch.testing.assert_close(batch[1], ctf(f, 4.0, cs_mm=2.0))
-    for mode in ("flip", "abs"):
-        torch.testing.assert_close(ctf(f, 4.0, cs_mm=2.0, mode=mode), batch[1].abs())
+
+
+@pytest.mark.parametrize(("strength", "falloff", "voxel_size"), [(1.0, 1.0, 10.0), (0.7, 1.3, 13.68), (1.2, 0.5, 4.0)])
+def test_wiener_gain_is_warps_formula(strength, falloff, voxel_size):
+    w = np.linspace(1e-3, 1, 400)
+    transfer = closed_form(w / (2 * voxel_size), 3.0, 2.7, 300, 0.07, 0, 0)
+    rise = 1 - np.cos(np.minimum(1, w / 0.02) * np.pi)
+    snr = np.exp(-w * falloff * 100 / voxel_size) * 10 ** (3 * strength) * rise
+    expected = transfer / (transfer**2 + 1 / snr)
+    got = wiener_gain(torch.tensor(transfer), torch.tensor(w), voxel_size, strength=strength, falloff=falloff)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_wiener_gain_is_finite_everywhere_and_takes_batches():
+    w = torch.linspace(0, 1.7, 50)
+    transfer = ctf(w / 20, torch.tensor([0.0, 3.0]), amplitude_contrast=0.0)
+    falloff = torch.tensor([1.0, 1000.0])
+    gain = wiener_gain(transfer, w, 10.0, falloff=falloff)
+    assert gain.shape == (2, 50)
+    assert bool(gain.isfinite().all())
+    assert not gain[:, 0].any()  # the mean is no signal
+    torch.testing.assert_close(gain[0], wiener_gain(transfer[0], w, 10.0))
 
 
 def test_differentiable_in_defocus():
@@ -78,7 +98,6 @@ def test_differentiable_in_defocus():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "magic"}, "CTF mode must be one of raw, flip, abs, got 'magic'"),
         ({"amplitude_contrast": 1.5}, "amplitude_contrast must lie in 0..1"),
         ({"voltage_kv": 0.0}, "voltage_kv must lie in"),
         ({"cs_mm": -1.0}, "cs_mm must lie in"),

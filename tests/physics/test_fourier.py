@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monai_cryo.physics import apply_transfer, frequency_grid, frequency_shells, radial_frequency, radial_power_spectrum
-from monai_cryo.physics.fourier import multiplicity, rfft, spread
-from monai_cryo.physics.noise import spectrum_variance
+from monai_cryo.physics.fourier import multiplicity, rfft, spread, voxel_size_zyx
+from monai_cryo.physics.noise import band_points, spectrum_variance
 
 SHAPES = st.tuples(*[st.integers(3, 9)] * 3)
 VOXELS = st.tuples(*[st.floats(1.0, 20.0)] * 3)
@@ -47,6 +47,47 @@ def test_parseval_on_the_half_grid(shape, seed):
     torch.testing.assert_close(power.sum(dim=(1, 2, 3)), volume.square().sum(dim=(1, 2, 3)))
     variance = spectrum_variance(rfft(volume + 1e3), shape)
     torch.testing.assert_close(variance, volume.var(dim=(1, 2, 3), correction=0))
+
+
+def test_shells_first_made_in_inference_mode_serve_training():
+    """The shape is used nowhere else, so that this call is the one that fills the cache."""
+    with torch.inference_mode():
+        frequency_shells((5, 7, 11), 1.37)
+    radii, index = frequency_shells((5, 7, 11), 1.37)
+    profile = torch.ones(len(radii), requires_grad=True)
+    (spread(profile * radii, index)).sum().backward()
+    assert bool(profile.grad[1:].gt(0).all())
+
+
+@pytest.mark.parametrize("size", [np.float32(2.5), np.array([2.5, 2.5, 2.5]), torch.tensor(2.5), [2.5], 2.5])
+def test_voxel_sizes_in_every_guise(size):
+    assert voxel_size_zyx(size) == (2.5, 2.5, 2.5)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-6, 1e6, 1e25])
+def test_variance_of_very_small_and_very_large_volumes(scale):
+    volume = torch.randn(2, 6, 7, 8, generator=torch.Generator().manual_seed(0))
+    got = spectrum_variance(rfft(volume * scale), volume.shape).double() / scale**2
+    torch.testing.assert_close(got, volume.double().var(dim=(1, 2, 3), correction=0), rtol=1e-4, atol=0)
+
+
+def test_a_constant_volume_has_no_variance():
+    for value in (1e-20, 3.0, 1e20):
+        assert not spectrum_variance(rfft(torch.full((1, 6, 7, 8), value)), (6, 7, 8)).any()
+
+
+@pytest.mark.parametrize("shape", [(6, 7, 8), (8, 8, 9)])
+def test_variance_within_a_band(shape):
+    """Against the full grid of numpy, where every frequency stands once."""
+    volume = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 5
+    w = np.sqrt(sum(f**2 for f in np.meshgrid(*(np.fft.fftfreq(n) * 2 for n in shape), indexing="ij")))
+    power = np.abs(np.fft.fftn(volume.numpy(), axes=(1, 2, 3))) ** 2 / volume[0].numel() ** 2
+    for low, high in ((0.0, 0.4), (0.3, 0.8), (0.0, 2.0)):
+        inside = (w >= low) & (w <= high) & (w > 0)
+        radii, index = frequency_shells(shape, 1.0, dtype=torch.float64)
+        points = band_points(index, (radii * 2 >= low) & (radii * 2 <= high))
+        got = spectrum_variance(rfft(volume), shape, points)
+        np.testing.assert_allclose(got, (power * inside).sum(axis=(1, 2, 3)), rtol=1e-9)
 
 
 def test_unit_transfer_is_the_identity_and_a_phase_ramp_shifts():

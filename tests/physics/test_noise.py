@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.physics import half_grid_noise, noise_amplitude, radial_power_spectrum, region_power
+from monai_cryo.physics import half_grid_noise, noise_amplitude, radial_power_spectrum, region_power, shell_weights
 from monai_cryo.physics.fourier import frequency_shells, irfft, spread
 
 
@@ -38,11 +38,19 @@ def test_power_law_and_lowpass():
     torch.testing.assert_close(white, torch.ones(5))
     pink = noise_amplitude(w, 1.0, power_law=2.0)
     assert pink[0] == 0
-    torch.testing.assert_close(pink[1:].square() * w[1:] ** 2, torch.ones(4))
+    torch.testing.assert_close((pink[1:] / pink[1]).square() * (w[1:] / w[1]) ** 2, torch.ones(4))
     soft = noise_amplitude(w, 1.0, lowpass=0.4)
-    assert float(soft[3] ** 2) == pytest.approx(np.exp(-1), rel=1e-5)
+    assert float((soft[4] / soft[2]) ** 2) == pytest.approx(np.exp(0.25 - 4), rel=1e-5)
     batch = noise_amplitude(w, 1.0, power_law=torch.tensor([0.0, 2.0]))
     torch.testing.assert_close(batch, torch.stack([white, pink]))
+
+
+@pytest.mark.parametrize("colour", [{"power_law": 100.0}, {"power_law": -100.0}, {"lowpass": 1e-3}, {"lowpass": 1e3}])
+def test_extreme_colours_stay_finite(colour):
+    radii, index = frequency_shells((8, 8, 8), 13.68)
+    amplitude = noise_amplitude(radii, 0.5 / 13.68, **colour)
+    assert bool(amplitude.isfinite().all())
+    assert float(amplitude.square() @ shell_weights((8, 8, 8), index, len(radii))) > 0
 
 
 def test_a_measured_spectrum_comes_back():

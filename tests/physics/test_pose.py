@@ -96,3 +96,21 @@ def test_only_the_ball_around_a_particle_is_resampled(radius):
     shift = torch.rand(6, 3, generator=generator) * 12 - 6  # also beyond the box's faces
     ours = move(volume, rotation, shift, radius_vox=radius)
     torch.testing.assert_close(ours, move(volume, rotation, shift), atol=1e-5, rtol=0)
+
+
+def test_nearest_keeps_labels():
+    volume = torch.zeros(2, 1, 14, 14, 14)
+    volume[:, :, 4:7, 4:11, 4:11], volume[:, :, 7:11, 4:11, 4:11] = 1, 3
+    out = move(volume, rotations(2).float(), torch.full((2, 3), 0.4), mode="nearest")
+    assert out.unique().tolist() == [0, 1, 3]
+    eye = torch.eye(3).expand(2, 3, 3)
+    torch.testing.assert_close(move(volume, eye, torch.zeros(2, 3), mode="nearest"), volume, atol=0, rtol=0)
+
+
+def test_a_ball_first_made_in_inference_mode_serves_training():
+    """The radius is used nowhere else, so that this call is the one that fills the cache."""
+    with torch.inference_mode():
+        move(torch.rand(1, 1, 24, 24, 24), torch.eye(3)[None], torch.zeros(1, 3), radius_vox=7)
+    volume = torch.rand(1, 1, 24, 24, 24, requires_grad=True)
+    move(volume, torch.eye(3)[None], torch.zeros(1, 3), radius_vox=7).sum().backward()
+    assert volume.grad.sum() > 0

@@ -1,4 +1,4 @@
-"""Positions fill the shell evenly, neighbours keep their distance and their mass, spheres and backgrounds are exact."""
+"""Positions fill the shell evenly, neighbours hardly overlap, spheres, backgrounds and fields are as documented."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from monai_cryo.physics.pose import bounding_radius, move, rotation_from_uniform
-from monai_cryo.physics.scene import background, choose_positions, place_, positions_from_uniform, sphere
+from monai_cryo.physics.scene import background, pack_, positions_from_uniform, smooth_field, sphere
 
 
 def uniform(*size, seed=0):
@@ -39,81 +38,73 @@ def test_positions_are_uniform_in_the_shell():
     assert abs(np.corrcoef(p.T)[np.triu_indices(3, 1)]).max() < 0.03
 
 
-def test_chosen_positions_are_uniform_in_what_is_allowed():
-    """Around a ball the allowed region is a shell again; on the voxel grid its inner edge is blurred by a voxel."""
-    candidates = positions_from_uniform(uniform(3000, 1, 16, 3), 0.0, 14.0)
-    chosen = choose_positions(candidates, torch.full((3000, 1), 4), ball(5, batch=3000), gap_vox=1.0)[:, 0]
-    r = chosen.norm(dim=1).double().numpy()
-    assert r.min() > 5 + 4 + 1 - math.sqrt(3)
-    assert np.isfinite(r).all()
-    beyond = r[r > 10.0]
-    assert len(beyond) > 2000
-    assert stats.kstest(beyond**3, stats.uniform(1000, 14**3 - 1000).cdf).pvalue > 1e-3
+def packed(masks, candidates, overlap, box=(20, 20, 20), occupied=None):
+    """Pack particles of density 1; what was added, what is taken and which candidates were."""
+    scene = torch.zeros(box)
+    occupied = torch.zeros(box, dtype=torch.bool) if occupied is None else occupied
+    chosen = pack_(scene, occupied, masks.float(), masks, candidates, overlap)
+    return scene, occupied, chosen
 
 
-def test_neighbours_keep_clear_of_the_particle_and_of_each_other():
-    occupied = torch.zeros(60, 20, 20, 20, dtype=torch.bool)
-    occupied[:20, 8:11, 2:18, 5:12] = True
-    occupied[20:40, :, :, 9:11] = True  # a wall through the box
-    radius = torch.tensor([[2, 5, 3, 4]]).expand(60, 4)
-    chosen = choose_positions(positions_from_uniform(uniform(60, 4, 16, 3), 0.0, 15.0), radius, occupied, gap_vox=1.5)
-    assert float(chosen[:, 0].isfinite().double().mean()) > 0.95
-    for b in range(60):
-        points = occupied[b].nonzero() - 10
-        for j in range(4):
-            assert not bool(((points - chosen[b, j]).norm(dim=1) < radius[b, j] + 1.5 - 1e-4).any())
-            for i in range(j):
-                apart = float((chosen[b, i] - chosen[b, j]).norm())
-                assert not apart < radius[b, i] + radius[b, j] + 1.5 - 1e-4
-    # with nothing there, positions near the centre are as good as any
-    empty = choose_positions(uniform(1, 1, 16, 3), torch.tensor([[4]]), torch.zeros(1, 9, 9, 9, dtype=torch.bool), 2.0)
-    torch.testing.assert_close(empty, uniform(1, 1, 16, 3)[:, :, 0])
+def test_neighbours_overlap_no_more_than_allowed():
+    """Recomputed voxel by voxel: of every particle at most the given share meets what was there before it."""
+    masks = torch.stack([ball(2, 9)[0], ball(3, 9)[0], ball(4, 9)[0], blob() > 0] * 2)
+    for overlap in (0.0, 0.1):
+        candidates = positions_from_uniform(uniform(8, 16, 3, seed=3), 0.0, 12.0).round().long()
+        _, occupied, chosen = packed(masks, candidates, overlap)
+        assert sum(k >= 0 for k in chosen) >= 5
+        before = torch.zeros(60, 60, 60, dtype=torch.bool)  # the box, with a margin for what sticks out
+        inner = torch.zeros_like(before)
+        inner[20:40, 20:40, 20:40] = True
+        for mask, places, k in zip(masks, candidates.tolist(), chosen, strict=True):
+            if k < 0:
+                continue
+            alone = torch.zeros_like(before)
+            z, y, x = (30 + o - 4 for o in places[k])
+            alone[z : z + 9, y : y + 9, x : x + 9] = mask
+            met = int((alone & before & inner).sum())
+            assert met <= overlap * int(mask.sum())
+            before |= alone & inner
+        assert torch.equal(before[20:40, 20:40, 20:40], occupied)
 
 
-def test_no_room_and_out_of_reach_are_nan():
-    candidates = positions_from_uniform(uniform(2, 1, 16, 3), 0.0, 6.0)
-    full = torch.ones(2, 9, 9, 9, dtype=torch.bool)
-    assert choose_positions(candidates, torch.tensor([[3], [3]]), full).isnan().all()
-    far = torch.tensor([[[[0.0, 0, -7.5], [0, 0, 7.5], [0, 0, 6.5]]]])
-    flat = torch.zeros(1, 40, 40, 9, dtype=torch.bool)
-    assert choose_positions(far, torch.tensor([[3]]), flat).tolist() == [[[0, 0, 6.5]]]
+def test_the_first_free_candidate_is_taken():
+    occupied = ball(5)[0].clone()
+    candidates = torch.tensor([[[0, 0, 0], [0, 2, 0], [0, 0, 8], [0, 8, 0]]])
+    _, _, chosen = packed(ball(2, 5)[:1], candidates, 0.0, occupied=occupied)
+    assert chosen == [2]
 
 
-def test_placed_inside_equals_moved_and_keeps_the_mass():
-    particles = torch.stack([blob(0), blob(1)])
-    rotation = rotation_from_uniform(uniform(2, 3))
-    shift = torch.tensor([[1.3, -2.0, 0.6], [-3.4, 4.0, 2.2]])
-    radius = bounding_radius(particles)
-    scene = place_(torch.zeros(1, 24, 26, 28), particles, rotation, shift, [0, 0], radius)
-    expected = move(particles[:, None], rotation, shift, shape=(24, 26, 28)).sum(dim=0)
-    torch.testing.assert_close(scene, expected, atol=1e-5, rtol=0)
-    assert float(scene.sum()) == pytest.approx(float(particles.sum()), rel=0.02)
+def test_no_room_and_out_of_reach():
+    full = torch.ones(20, 20, 20, dtype=torch.bool)
+    scene, _, chosen = packed(ball(2, 5)[:1], torch.zeros(1, 3, 3).long(), 0.5, occupied=full)
+    assert chosen == [-1]
+    assert not scene.any()
+    for away in (12, 13, 50, -13, -50):  # the corners of a box of 5 touch at 12, its ball of radius 2 does not
+        scene, _, chosen = packed(ball(1, 5)[:1], torch.tensor([[[0, 0, away]]]), 1.0)
+        assert chosen == [-1]
+        assert not scene.any()
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("side", [-1, 1])
-def test_cut_at_the_edge_and_nothing_outside(axis, side):
-    eye, particle = torch.eye(3)[None], blob()[None]
-    position = torch.zeros(1, 3)
-    position[0, axis] = 8.0 * side  # on the first (-) or last (+) plane of an odd box
-    half = place_(torch.zeros(1, 17, 17, 17), particle, eye, position, [0], 4)
-    line = half[0].movedim(axis, 0)
+def test_cut_at_the_edge(axis, side):
+    place = torch.zeros(1, 1, 3).long()
+    place[..., axis] = 8 * side  # on the first (-) or last (+) plane of an odd box
+    scene, occupied = torch.zeros(17, 17, 17), torch.zeros(17, 17, 17, dtype=torch.bool)
+    assert pack_(scene, occupied, blob()[None], blob()[None] > 0, place, 0.0) == [0]
+    line = scene.movedim(axis, 0)
     kept = (blob() if side < 0 else blob().flip(axis)).movedim(axis, 0)[4:7]
-    torch.testing.assert_close(
-        (line if side < 0 else line.flip(0))[:3, 6:11, 6:11], kept[:, 2:7, 2:7], atol=1e-5, rtol=0
-    )
-    assert float(half.sum()) == pytest.approx(float(kept.sum()), rel=1e-4)
-    for away in (13.0, 50.0):
-        position[0, axis] = away * side
-        assert not place_(torch.zeros(1, 17, 17, 17), particle, eye, position, [0], 4).any()
+    assert torch.equal((line if side < 0 else line.flip(0))[:3, 4:13, 4:13], kept)
+    assert float(scene.sum()) == pytest.approx(float(kept.sum()), rel=1e-5)
+    assert torch.equal(occupied, scene > 0)
 
 
-def test_each_particle_goes_to_its_owner():
-    scene = torch.ones(3, 16, 16, 16)
-    same = place_(scene, torch.stack([blob(), 2 * blob()]), torch.eye(3).expand(2, 3, 3), torch.zeros(2, 3), [2, 0], 4)
-    assert same is scene
-    mass = scene.sum(dim=(1, 2, 3)) - 16**3
-    torch.testing.assert_close(mass / blob().sum(), torch.tensor([2.0, 0.0, 1.0]), atol=1e-3, rtol=0)
+def test_densities_add_up():
+    scene, occupied = torch.ones(16, 16, 16), torch.zeros(16, 16, 16, dtype=torch.bool)
+    two = torch.stack([blob(), 2 * blob(1)])
+    assert pack_(scene, occupied, two, two > 0, torch.zeros(2, 1, 3).long(), 1.0) == [0, 0]
+    torch.testing.assert_close(scene[4:13, 4:13, 4:13], 1 + two.sum(dim=0))
 
 
 @pytest.mark.parametrize("radius_a", [25.0, 40.0, 75.0])
@@ -144,3 +135,17 @@ def test_background_is_the_documented_polynomial():
         raw = t @ g[i].numpy() + np.einsum("zyxi,ij,zyxj->zyx", t, q[i].numpy(), t)
         np.testing.assert_allclose(b[i], (raw - raw.mean()) / raw.std(), atol=1e-4)
     assert not background((8, 8, 8), torch.zeros(1, 3), torch.zeros(1, 3, 3)).any()
+
+
+def test_smooth_fields_reach_0_and_1_and_bend_only_at_the_coarse_points():
+    coarse = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    field = smooth_field(coarse, (1, 13, 16, 19))
+    assert field.shape == (3, 13, 16, 19)
+    torch.testing.assert_close(field.amin(dim=(1, 2, 3)), torch.zeros(3))
+    torch.testing.assert_close(field.amax(dim=(1, 2, 3)), torch.ones(3))
+    # 3 intervals of 4 voxels along z: second differences vanish inside them
+    bend = field.diff(dim=1, n=2).abs().amax(dim=(0, 2, 3))
+    inside = torch.tensor([k % 4 != 3 for k in range(11)])
+    assert float(bend[inside].max()) < 1e-5
+    assert float(bend[~inside].max()) > 1e-2
+    assert not smooth_field(torch.ones(1, 2, 2, 2), (8, 8, 8)).any()

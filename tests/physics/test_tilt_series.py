@@ -209,24 +209,6 @@ class TestFilter:
             torch.testing.assert_close(weight, torch.full((1, 5), 0.25, dtype=torch.float64))
 
 
-class TestDose:
-    def test_order(self):
-        symmetric = ts.cumulative_dose([-6.0, -3.0, 0.0, 3.0, 6.0], 2.0)
-        assert symmetric.tolist() == [7.0, 3.0, 1.0, 5.0, 9.0]
-        assert ts.cumulative_dose([-6.0, -3.0, 0.0], 2.0, "sequential").tolist() == [1.0, 3.0, 5.0]
-        assert ts.cumulative_dose([[0.0, 3.0]] * 2, torch.tensor([1.0, 2.0])).tolist() == [[0.5, 1.5], [1.0, 3.0]]
-
-    def test_attenuation(self):
-        f = torch.tensor([0.0, 1 / 30, 1 / 4], dtype=torch.float64)
-        got = ts.dose_attenuation(f, torch.tensor([0.0, 10.0, 100.0]))
-        assert got.shape == (3, 3)
-        assert got[:, 0].tolist() == [1.0, 1.0, 1.0]
-        assert got[0].tolist() == [1.0, 1.0, 1.0]
-        critical = 0.245 * (1 / 4) ** -1.665 + 2.81
-        assert float(got[1, 2]) == pytest.approx(math.exp(-10 / (2 * critical)))
-        assert bool((got[1:].diff(dim=1) < 0).all())
-
-
 def test_angles():
     assert ts.tilt_angles(-60, 60, 3).tolist() == list(range(-60, 61, 3))
     assert ts.tilt_angles(-50, 51, 2.0).tolist()[:: len(ts.tilt_angles(-50, 51, 2.0)) - 1] == [-50, 51]
@@ -244,8 +226,6 @@ def test_angles():
         (lambda: ts.back_project(torch.zeros(2, 4, 4), [0.0], (4, 4, 4)), "as many tilts"),
         (lambda: ts.reconstruction_filter([0.0], 4, 4, filter="hann"), "filter must be one of exact, ramp"),
         (lambda: ts.reconstruction_filter([0.0], 4, 0.0), "thickness_vox"),
-        (lambda: ts.cumulative_dose([0.0], 1.0, "random"), "tilt order must be one of"),
-        (lambda: ts.dose_attenuation(torch.ones(1), -1.0), "dose_e_a2 must be >= 0"),
     ],
 )
 def test_refusals(call, message):

@@ -139,6 +139,19 @@ def test_a_dense_fan_fills_the_wedge_and_a_sparse_one_does_not():
     assert not one[3:37].any()
 
 
+def test_the_width_of_a_slab_is_a_length():
+    """At 10 Å a slab of 1 / 160 Å is 1.25 of the box's frequencies thick either way; at 1 Å an eighth of one."""
+    shape, tilts = (20, 20, 20), torch.arange(-60.0, 61.0, 10.0)
+    share = {v: float(tilt_fan(shape, tilts, thickness_a=160.0, voxel_size=v).mean()) for v in (1.0, 10.0)}
+    kz, kx = (np.fft.fftfreq(20, 10.0)[:, None], np.fft.rfftfreq(20, 10.0)[None])
+    radians = np.deg2rad(tilts.numpy())[:, None, None]
+    slabs = (np.abs(kz * np.cos(radians) - kx * np.sin(radians)) <= 0.5 / 160).any(axis=0)
+    keep = (np.arange(20) != 10)[:, None] & (np.arange(11) != 10)
+    fan = tilt_fan(shape, tilts, thickness_a=160.0, voxel_size=10.0)[:, 0].numpy()
+    np.testing.assert_array_equal(fan[keep], slabs[keep])
+    assert share[1.0] < 0.6 * share[10.0]
+
+
 @pytest.mark.parametrize(("low", "high"), [(60, -60), (-100, 60), (-60, 91), (10, 10), (float("nan"), 60)])
 def test_impossible_ranges(low, high):
     with pytest.raises(ValueError, match="-90 <= min < max <= 90"):
