@@ -1,4 +1,4 @@
-"""Recompute the embedded templates from public maps: ``python tools/build_templates.py --maps DIR``."""
+"""Recompute the embedded templates from public maps: ``python tools/build_templates.py --sources DIR ...``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,60 +19,125 @@ from monai_cryo.io.mrc import read_mrc, write_mrc
 from monai_cryo.templates.file import BOX, EMBEDDED, VOXEL_SIZE, load_templates, save_templates
 
 THRESHOLD = "fraction:0.15"
-SOURCES = {
-    "ribosome": ("6qzp", {"6QZP": "polnet10A_6qzp.mrc.gz"}),
-    "proteasome": ("4cr2_3j9i", {"4CR2": "polnet10A_4cr2.mrc.gz", "3J9I": "polnet10A_3j9i.mrc.gz"}),
-    "tric": ("4v94", {"4V94": "derived_TRiC_single_from_polnet_4v94_10A.mrc.gz"}),
+#: structure -> PDB entries and the files they come from, in the folder of maps or that of structures
+SOURCES: dict[str, dict[str, str]] = {
+    "6qzp": {"6QZP": "polnet10A_6qzp.mrc.gz"},
+    "4v7r": {"4V7R": "polnet10A_4v7r.mrc.gz"},
+    "4v4r": {"4V4R": "polnet10A_4v4r.mrc.gz"},
+    "4cr2_3j9i": {"4CR2": "polnet10A_4cr2.mrc.gz", "3J9I": "polnet10A_3j9i.mrc.gz"},
+    "4v94": {"4V94": "derived_TRiC_single_from_polnet_4v94_10A.mrc.gz"},
+    "1bxn": {"1BXN": "polnet10A_1bxn.mrc.gz"},
+    "1qvr": {"1QVR": "polnet10A_1qvr.mrc.gz"},
+    "1u6g": {"1U6G": "polnet10A_1u6g.mrc.gz"},
+    "2uv8": {"2UV8": "polnet10A_2uv8.mrc.gz"},
+    "3cf3": {"3CF3": "polnet10A_3cf3.mrc.gz"},
+    "3j9i": {"3J9I": "polnet10A_3j9i.mrc.gz"},
+    "4v5d": {"4V5D": "4v5d.cif.gz"},
+    "4v8r": {"4V8R": "4v8r_h36.pdb.gz"},
 }
-LICENCE = "PDB entries: CC0 1.0. Maps computed from them at 10 Å: polnet, Apache-2.0. These templates: Apache-2.0."
+OPTIONS: dict[str, dict[str, Any]] = {
+    "4v5d": {"resolution_a": 20.0},
+    "4v8r": {"resolution_a": 20.0, "chains": "A*"},
+}
+#: library -> class -> structures, or the options of what is drawn anew
+LIBRARIES: dict[str, dict[str, Any]] = {
+    "templates": {
+        "ribosome": ["6qzp"],
+        "proteasome": ["4cr2_3j9i"],
+        "tric": ["4v94"],
+        "membrane": {"procedural": "membrane"},
+    },
+    "robust": {
+        "ribosome": ["6qzp", "4v7r", "4v4r"],
+        "proteasome": ["4cr2_3j9i"],
+        "tric": ["4v94"],
+        "membrane": {"procedural": "membrane"},
+        "background": {"procedural": "background"},
+        "distractors": ["1bxn", "1qvr", "1u6g", "2uv8", "3cf3", "3j9i"],
+    },
+    "unseen": {
+        "ribosome": ["4v5d"],
+        "proteasome": ["4cr2_3j9i_25a"],
+        "tric": ["4v8r"],
+        "membrane": {"procedural": "membrane", "thickness_a": [32.0, 42.0], "leaflet_sigma_a": [6.0, 9.0]},
+    },
+}
+AMPLITUDES = {
+    "robust": {"ribosome": [0.7, 1.2], "proteasome": [0.7, 1.2], "tric": [0.7, 1.2], "membrane": [0.5, 1.0]},
+}
+LICENCE = (
+    "PDB entries: CC0 1.0. Maps computed from some of them at 10 Å: polnet, Apache-2.0. These templates: Apache-2.0."
+)
 
 
-def build(maps: Path, output: Path) -> Path:
-    """Write the four classes and their provenance.
+def build(folders: Sequence[Path], output: Path) -> list[Path]:
+    """Write the libraries and their provenance.
 
     Parameters
     ----------
-    maps
-        Folder of the 10 Å maps that polnet computed from PDB entries.
+    folders
+        Where the 10 Å maps that polnet computed from PDB entries, and the structures, lie.
     output
         Folder for the templates.
 
     Returns
     -------
-    Path
-        The library's YAML file.
+    list
+        The libraries' YAML files.
     """
-    classes: dict[str, Any] = {}
     structures: dict[str, Any] = {}
+    files = []
     with tempfile.TemporaryDirectory() as scratch:
-        for class_name, (name, files) in SOURCES.items():
-            paths = [maps / file for file in files.values()]
+        sources: dict[str, dict[str, Any]] = {}
+        for name, entries in SOURCES.items():
+            paths = [_find(folders, file) for file in entries.values()]
             structures[name] = {
                 "file": f"{name}.mrc",
-                "class": class_name,
-                "pdb": list(files),
+                "pdb": list(entries),
                 "sources": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
+                **OPTIONS.get(name, {}),
             }
             source = paths[0]
             if len(paths) == 2:
                 source = Path(scratch) / f"{name}.mrc"
                 structures[name] |= _proteasome(paths[0], paths[1], source)
-            item = {"source": str(source.resolve()), "name": name, "threshold": THRESHOLD}
-            classes[class_name] = {"sources": [item]}
-        classes["membrane"] = {"procedural": "membrane"}
-        plan = Path(scratch) / "plan.json"
-        plan.write_text(json.dumps({"voxel_size": VOXEL_SIZE, "box": BOX, "classes": classes}))
-        library = load_templates(plan)
-    file = save_templates(library, output)
+                # the same structure, blurred as a map of lower resolution is
+                sources[f"{name}_25a"] = {"source": str(source.resolve()), "resolution_a": 25.0}
+                structures[f"{name}_25a"] = {"file": f"{name}_25a.mrc", "pdb": list(entries), "resolution_a": 25.0}
+            sources[name] = {"source": str(source.resolve()), **OPTIONS.get(name, {})}
+        for library_name, groups in LIBRARIES.items():
+            entries_of = {
+                group: members
+                if isinstance(members, dict)
+                else [{**sources[m], "name": m, "threshold": THRESHOLD} for m in members]
+                for group, members in groups.items()
+            }
+            content: dict[str, Any] = {"voxel_size": VOXEL_SIZE, "box": BOX}
+            if "distractors" in entries_of:
+                content["distractors"] = entries_of.pop("distractors")
+            for group, amplitude in AMPLITUDES.get(library_name, {}).items():
+                members = entries_of[group]
+                own = members if isinstance(members, dict) else {"sources": members}
+                entries_of[group] = {**own, "amplitude": amplitude}
+            plan = Path(scratch) / "plan.json"
+            plan.write_text(json.dumps({**content, "classes": entries_of}))
+            files.append(save_templates(load_templates(plan), output, f"{library_name}.yaml"))
     provenance = {
-        "command": "python tools/build_templates.py --maps MAPS",
+        "command": "python tools/build_templates.py --sources MAPS STRUCTURES",
         "licence": LICENCE,
         "voxel_size": VOXEL_SIZE,
         "threshold": THRESHOLD,
         "structures": structures,
     }
     write_text(output / "provenance.json", json.dumps(provenance, indent=1, ensure_ascii=False) + "\n")
-    return file
+    return files
+
+
+def _find(folders: Sequence[Path], name: str) -> Path:
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"no {name} in {', '.join(map(str, folders))}")
 
 
 def _proteasome(cap_path: Path, core_path: Path, target: Path) -> dict[str, Any]:
@@ -96,11 +162,13 @@ def _proteasome(cap_path: Path, core_path: Path, target: Path) -> dict[str, Any]
 def main(argv: list[str] | None = None) -> int:
     """Run the build from the command line."""
     parser = argparse.ArgumentParser(prog="python tools/build_templates.py", description=__doc__)
-    parser.add_argument("--maps", type=Path, required=True, metavar="DIR", help="folder of the polnet10A maps")
+    parser.add_argument(
+        "--sources", type=Path, nargs="+", required=True, metavar="DIR", help="folders of the maps and structures"
+    )
     parser.add_argument("--output", type=Path, default=EMBEDDED.parent, metavar="DIR", help="default: the package")
     options = parser.parse_args(argv)
     try:
-        print(build(options.maps, options.output))
+        print(*build(options.sources, options.output), sep="\n")
     except (OSError, ValueError) as error:
         print(f"monai_cryo: error: {error}", file=sys.stderr)
         return 1

@@ -69,7 +69,7 @@ def _ctf(library: TemplateLibrary) -> Figure:
     _curve(a, 10 * f, curves, "spatial frequency (1/nm)", "CTF, raw")
     modes = {
         "raw, 6 µm": physics.ctf(f, 6.0),
-        "flip, 6 µm": physics.ctf(f, 6.0, mode="flip"),
+        "flip, 6 µm": physics.ctf(f, 6.0).abs(),
         "raw, 6 µm, B = 2000 Å²": physics.ctf(f, 6.0, b_factor_a2=2000.0),
     }
     _curve(b, 10 * f, modes, "spatial frequency (1/nm)", "CTF")
@@ -136,10 +136,11 @@ def _noise(library: TemplateLibrary) -> Figure:
 def _pose(library: TemplateLibrary) -> Figure:
     figure, axes = _figure(5, 2.5)
     half = BOX * VOXEL / 20
-    particles = _particle(library, "proteasome").expand(4, -1, -1, -1)
-    poses = torch.as_tensor(T.RandPose(channel_wise=True).set_random_state(1)(particles))
+    particles = _particle(library, "proteasome").expand(4, 1, -1, -1, -1)
+    pose, state = T.RandPose(), np.random.RandomState(1)
+    poses = pose.apply(particles, [pose.draw(state) for _ in particles])
     for n, ax in enumerate(axes[:4]):
-        _show(ax, poses[n].sum(dim=0), f"pose {n + 1}, projected", half, ("x (nm)", "y (nm)"))
+        _show(ax, poses[n, 0].sum(dim=0), f"pose {n + 1}, projected", half, ("x (nm)", "y (nm)"))
     u = torch.rand(20000, 3, generator=torch.Generator().manual_seed(0))
     z_axis = physics.rotation_from_uniform(u)[:, 2, 2]
     axes[4].hist(z_axis.numpy(), 40, density=True, label="ours")
@@ -173,7 +174,7 @@ def _scene(library: TemplateLibrary) -> Figure:
     image_it = T.FourierCompose([T.AddNoise(0.5), T.MissingWedge(), T.CTF(4.0), T.MTF()], voxel_size=VOXEL)
     particle = _particle(library)
     crowd = torch.as_tensor(
-        T.RandNeighbours(library.densities() or [particle[0]], (4, 6)).set_random_state(3)(
+        T.RandNeighbours(library.crowd() or [particle[0]], (4, 6)).set_random_state(3)(
             particle, mask=(particle > 0.5).float()
         )
     )
@@ -202,7 +203,7 @@ def _tilt_series(library: TemplateLibrary) -> Figure:
         )
     back = weighted_back_projection(projections[None], tilts, (BOX,) * 3)[0]
     _show(axes[3], back[:, BOX // 2], "back-projected, clean", half, ("x (nm)", "z (nm)"))
-    simulated = T.RandTiltSeries(0.3, defocus_um=2.0, voxel_size=VOXEL).set_random_state(0)(particle)
+    simulated = T.RandTiltSeries(0.3, ctf=T.CTF(2.0), voxel_size=VOXEL).set_random_state(0)(particle)
     _show(axes[4], torch.as_tensor(simulated)[0, :, BOX // 2], "SNR 0.3, 2 µm", half, ("x (nm)", "z (nm)"))
     power = np.abs(np.fft.fftshift(np.fft.fftn(torch.as_tensor(simulated)[0].numpy()))) ** 2
     _show(axes[5], np.log10(power[:, BOX // 2] + 1e-6 * power.max()), "its log power", EDGE, ("kx (1/nm)", "kz (1/nm)"))

@@ -1,4 +1,4 @@
-"""Files in and out: MRC volumes, curves, and writing that leaves nothing half done."""
+"""Files in and out: MRC volumes and tomograms, STAR files of particles, curves; nothing is left half written."""
 
 from __future__ import annotations
 
@@ -6,16 +6,43 @@ from monai_cryo.io.atomic import replacing, write_text
 from monai_cryo.io.curves import measure_noise_spectrum, read_mtf
 from monai_cryo.io.monai_mrc import MRCReader, MRCWriter
 from monai_cryo.io.mrc import SUFFIXES, has_mrc_suffix, read_mrc, write_mrc
+from monai_cryo.io.particles import (
+    CoordinateStyle,
+    ParticleImage,
+    coordinate_columns,
+    index_to_star,
+    particle_images,
+    positions,
+    star_to_index,
+    tomogram_names,
+)
+from monai_cryo.io.star import ParticleStar, read_star, star_text
+from monai_cryo.io.tomogram import Tomogram, cut_boxes, open_tomogram, resample_tomogram
 
 __all__ = [
     "SUFFIXES",
+    "CoordinateStyle",
     "MRCReader",
     "MRCWriter",
+    "ParticleImage",
+    "ParticleStar",
+    "Tomogram",
+    "coordinate_columns",
+    "cut_boxes",
     "has_mrc_suffix",
+    "index_to_star",
     "measure_noise_spectrum",
+    "open_tomogram",
+    "particle_images",
+    "positions",
     "read_mrc",
     "read_mtf",
+    "read_star",
     "replacing",
+    "resample_tomogram",
+    "star_text",
+    "star_to_index",
+    "tomogram_names",
     "write_mrc",
     "write_text",
 ]

@@ -66,7 +66,7 @@ def test_missing_list(where):
         (
             {"test": [{"image": "a.mrc", "class": "ribosome"}], "voxel_size": "big"},
             ValueError,
-            "dataset.json: voxel_size must be > 0 Å, one number or .*, got big",
+            "dataset.json: voxel_size must be > 0 Å, one number or .*, got 'big'",
         ),
         (
             {"test": [{"image": "a.mrc", "class": "ribosome"}], "contrast": "inverted"},

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from monai_cryo.io import measure_noise_spectrum, read_mtf, write_mrc
-from monai_cryo.physics import radial_power_spectrum
+from monai_cryo.physics import curve_mtf, radial_power_spectrum
 from monai_cryo.transforms import MTF, AddNoise
 
 ROWS = [[0.0, 1.0], [0.5, 0.8], [1.0, 0.4]]
@@ -28,7 +28,8 @@ def test_mtf_files(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     rows = read_mtf(tmp_path / name)
     np.testing.assert_allclose(rows, ROWS)
-    assert float(MTF(curve=rows).profile(torch.tensor([0.25]), 0.5)) == pytest.approx(0.8)
+    assert float(curve_mtf(torch.tensor([0.25]), 0.5, rows)) == pytest.approx(0.8)
+    assert MTF(curve=rows).curve == rows
 
 
 @pytest.mark.parametrize("text", ["", "0 1\n", "a b\nc d\n", "1 1\n0 1\n", "0 1 2\n1 1 1\n"])
