@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from monai_cryo.metrics.detection import (
+    ClassDetection,
+    DetectionScores,
+    label_iou,
+    match_points,
+    score_detections,
+)
 from monai_cryo.metrics.masks import selected_masks
 from monai_cryo.metrics.two_branch import TwoBranchMetrics
 
-__all__ = ["TwoBranchMetrics", "selected_masks"]
+__all__ = [
+    "ClassDetection",
+    "DetectionScores",
+    "TwoBranchMetrics",
+    "label_iou",
+    "match_points",
+    "score_detections",
+    "selected_masks",
+]

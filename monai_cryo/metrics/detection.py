@@ -1,0 +1,255 @@
+"""Scores of picks against true positions, and of label volumes against true labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+
+__all__ = ["ClassDetection", "DetectionScores", "label_iou", "match_points", "score_detections"]
+
+
+@dataclass(frozen=True)
+class ClassDetection:
+    """Scores of one class; nan where nothing can be said.
+
+    Attributes
+    ----------
+    n_true, n_predicted, n_matched
+        Positions, picks, and pairs of both.
+    precision, recall, f1, f_beta
+        Of all picks. Precision is 0 without a pick; recall and what follows from it nan without a true position.
+    average_precision
+        Area under precision over recall, the picks taken by falling score, precision made falling from the right (as
+        PASCAL VOC since 2010 does it).
+    mean_distance
+        Of the pairs, in the unit of the positions.
+    curve
+        Rows (score, precision, recall), by falling score.
+    """
+
+    n_true: int
+    n_predicted: int
+    n_matched: int
+    precision: float
+    recall: float
+    f1: float
+    f_beta: float
+    average_precision: float
+    mean_distance: float
+    curve: list[tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class DetectionScores:
+    """Scores of picks.
+
+    Attributes
+    ----------
+    classes
+        By name.
+    macro_f1, macro_f_beta, mean_average_precision
+        Means over the classes that have true positions.
+    distance, beta
+        As asked.
+    """
+
+    classes: dict[str, ClassDetection]
+    macro_f1: float
+    macro_f_beta: float
+    mean_average_precision: float
+    distance: float
+    beta: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, None for nan."""
+        return dict(_plain(asdict(self)))
+
+
+def match_points(
+    predicted: ArrayLike, true: ArrayLike, distance: float, scores: ArrayLike | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Pair picks with true positions, one to one: by falling score, each takes the nearest position still free.
+
+    Greedy by score, as detection benchmarks do it, because then a threshold on the score only ends the list earlier:
+    the pairs of the better picks stay.
+
+    Parameters
+    ----------
+    predicted, true
+        Positions, (N, 3) and (M, 3), in one unit.
+    distance
+        Largest distance of a pair.
+    scores
+        Of the picks, (N,); None: in the order given.
+
+    Returns
+    -------
+    partner
+        For each pick the index of its true position, or -1, (N,).
+    apart
+        Their distance, inf without a partner, (N,).
+
+    Raises
+    ------
+    ValueError
+        If the distance is not positive or scores and picks differ in number.
+    """
+    picks, truth = (np.asarray(p, float).reshape(-1, 3) for p in (predicted, true))
+    rank = np.arange(len(picks)) if scores is None else np.argsort(-np.asarray(scores, float), kind="stable")
+    if not distance > 0:
+        raise ValueError(f"distance must be > 0, got {distance}")
+    if len(rank) != len(picks):
+        raise ValueError(f"expected one score a pick, got {len(rank)} for {len(picks)} picks")
+    partner, apart = np.full(len(picks), -1, np.int64), np.full(len(picks), np.inf)
+    free = np.ones(len(truth), bool)
+    near = cKDTree(truth).query_ball_point(picks, distance) if len(picks) and len(truth) else [[] for _ in picks]
+    for pick in rank:
+        candidates = np.array([t for t in near[pick] if free[t]], np.int64)
+        if len(candidates):
+            away = np.linalg.norm(truth[candidates] - picks[pick], axis=1)
+            best = int(away.argmin())
+            partner[pick], apart[pick] = candidates[best], away[best]
+            free[candidates[best]] = False
+    return partner, apart
+
+
+def score_detections(
+    predicted: ArrayLike,
+    predicted_class: Sequence[str],
+    true: ArrayLike,
+    true_class: Sequence[str],
+    distance: float,
+    *,
+    scores: ArrayLike | None = None,
+    beta: float = 4.0,
+    classes: Sequence[str] | None = None,
+) -> DetectionScores:
+    """Score picks class by class; a pick near a position of another class matches nothing.
+
+    Parameters
+    ----------
+    predicted, true
+        Positions, (N, 3) and (M, 3), in one unit.
+    predicted_class, true_class
+        Names, N and M of them.
+    distance
+        Largest distance of a pick from its true position.
+    scores
+        Of the picks, (N,); None: in the order given, best first.
+    beta
+        Of F-beta = (1 + beta^2) P R / (beta^2 P + R): recall counts beta times as much as precision. 4 is that of
+        CZII's challenge of 2024.
+    classes
+        Which to score; None: all that occur in the truth.
+
+    Raises
+    ------
+    ValueError
+        If names and positions differ in number, `distance` or `beta` is not positive, or there is no class.
+    """
+    picks, truth = (np.asarray(p, float).reshape(-1, 3) for p in (predicted, true))
+    for points, names, what in ((picks, predicted_class, "picks"), (truth, true_class, "true positions")):
+        if len(points) != len(names):
+            raise ValueError(f"expected one class for each of {len(points)} {what}, got {len(names)}")
+    if not beta > 0:
+        raise ValueError(f"beta must be > 0, got {beta}")
+    wanted = sorted(set(true_class)) if classes is None else list(classes)
+    if not wanted:
+        raise ValueError("no true positions to score against")
+    values = -np.arange(len(picks), dtype=float) if scores is None else np.asarray(scores, float)
+    result = {}
+    for name in wanted:
+        mine = np.array([c == name for c in predicted_class], bool)
+        theirs = np.array([c == name for c in true_class], bool)
+        partner, apart = match_points(picks[mine], truth[theirs], distance, values[mine])
+        result[name] = _class_scores(partner >= 0, apart, values[mine], int(theirs.sum()), beta)
+    counted = [s for s in result.values() if s.n_true]
+    return DetectionScores(
+        classes=result,
+        macro_f1=_mean([s.f1 for s in counted]),
+        macro_f_beta=_mean([s.f_beta for s in counted]),
+        mean_average_precision=_mean([s.average_precision for s in counted]),
+        distance=distance,
+        beta=beta,
+    )
+
+
+def label_iou(predicted: NDArray[Any], true: NDArray[Any], num_labels: int) -> list[float]:
+    """Return the intersection over union of labels 1..`num_labels` of two volumes, nan for one in neither.
+
+    The volumes are read section by section: they may be memory maps of any size.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or a label lies outside 0..`num_labels`.
+    """
+    if predicted.shape != true.shape:
+        raise ValueError(f"label volumes must have one shape, got {predicted.shape} and {true.shape}")
+    n = num_labels + 1
+    table = np.zeros((n, n), np.int64)
+    for p, t in zip(predicted, true, strict=True):
+        a, b = np.asarray(p).astype(np.int64).ravel(), np.asarray(t).astype(np.int64).ravel()
+        low, high = min(a.min(), b.min()), max(a.max(), b.max())
+        if low < 0 or high > num_labels:
+            raise ValueError(f"labels must lie in 0..{num_labels}, got {low}..{high}")
+        table += np.bincount(a * n + b, minlength=n * n).reshape(n, n)
+    both = table.diagonal()
+    either = table.sum(0) + table.sum(1) - both
+    return [int(i) / int(u) if u else math.nan for i, u in zip(both[1:], either[1:], strict=True)]
+
+
+def _class_scores(
+    hit: NDArray[np.bool_], apart: NDArray[np.float64], scores: NDArray[np.float64], n_true: int, beta: float
+) -> ClassDetection:
+    order = np.argsort(-scores, kind="stable")
+    found = np.cumsum(hit[order])
+    precisions = found / np.arange(1, len(hit) + 1)
+    recalls = found / n_true if n_true else np.full(len(hit), math.nan)
+    matched = int(hit.sum())
+    precision = matched / len(hit) if len(hit) else 0.0
+    recall = matched / n_true if n_true else math.nan
+    # equal scores are one threshold: the curve has its last point
+    last = np.append(np.diff(scores[order]) != 0, True)[: len(hit)]
+    steps = np.diff(recalls[last], prepend=0.0)
+    envelope = np.maximum.accumulate(precisions[last][::-1])[::-1]
+    return ClassDetection(
+        n_true=n_true,
+        n_predicted=len(hit),
+        n_matched=matched,
+        precision=precision,
+        recall=recall,
+        f1=_f(precision, recall, 1.0),
+        f_beta=_f(precision, recall, beta),
+        average_precision=float((steps * envelope).sum()) if n_true else math.nan,
+        mean_distance=float(apart[hit].mean()) if matched else math.nan,
+        curve=[
+            (float(s), float(p), float(r))
+            for s, p, r in zip(scores[order][last], precisions[last], recalls[last], strict=True)
+        ],
+    )
+
+
+def _f(precision: float, recall: float, beta: float) -> float:
+    if math.isnan(recall):
+        return math.nan
+    below = beta**2 * precision + recall
+    return (1 + beta**2) * precision * recall / below if below else 0.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
