@@ -1,0 +1,152 @@
+"""Picks from a dense reading: peaks of each class's map, no two of them nearer than particles can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from monai_cryo.inferers.dense import DenseReading
+from monai_cryo.io.picks import Picks
+
+__all__ = ["pick_particles"]
+
+_BIN = 2  # peaks are sought in maps binned by this, so that a whole tomogram fits into memory
+
+
+def pick_particles(
+    reading: DenseReading,
+    classes: Sequence[str],
+    diameters_a: Mapping[str, float],
+    voxel_size: float,
+    *,
+    min_score: float = 0.25,
+    separation: float = 0.6,
+    min_size: float = 0.1,
+) -> Picks:
+    """Find particles in a dense reading.
+
+    A class's map (its window's probability times its mask's) is averaged with a Gaussian of a quarter of the
+    particle's diameter; its local maxima are candidates, and the value there is their score. Taken by falling score,
+    over all classes, a candidate is dropped if a better one lies nearer than `separation` times the mean of both
+    diameters, or if the mask around it is too small.
+
+    Parameters
+    ----------
+    reading
+        What `DenseInferer` returned.
+    classes
+        Names, in the order of the network's channels.
+    diameters_a
+        Class -> diameter, Å. Classes that are not in it (membranes, background) are left as a segmentation.
+    voxel_size
+        Of the reading, Å.
+    min_score
+        Least score of a pick.
+    separation
+        Least distance of two picks in diameters: under 1, because particles are not spheres and touch.
+    min_size
+        Least share of the ball of the particle's diameter that its mask fills.
+
+    Returns
+    -------
+    Picks
+        By falling score, in voxels of the reading.
+
+    Raises
+    ------
+    ValueError
+        If the classes are not those of the reading, a diameter is of none of them or not positive.
+    """
+    if len(classes) != len(reading.maps):
+        raise ValueError(f"the reading has {len(reading.maps)} classes, got {len(classes)} names {list(classes)}")
+    unknown = sorted(set(diameters_a) - set(classes))
+    if unknown or any(not d > 0 for d in diameters_a.values()):
+        raise ValueError(f"diameters_a must give a diameter > 0 Å to some of {list(classes)}, got {dict(diameters_a)}")
+    index, kind, score = [], [], []
+    for k, name in enumerate(classes):
+        if name in diameters_a:
+            where, value = _peaks(reading.maps[k], diameters_a[name] / voxel_size, min_score)
+            index.append(where)
+            score.append(value)
+            kind += [k] * len(value)
+    places, kinds = np.concatenate([np.empty((0, 3)), *index]), np.array(kind, np.int64)
+    values = np.concatenate([np.empty(0), *score])
+    diameters = np.array([diameters_a.get(name, 0.0) / voxel_size for name in classes])
+    sizes = np.array(
+        [_size(reading.labels, p, k + 1, diameters[k] / 2) for p, k in zip(places, kinds, strict=True)], np.int64
+    )
+    full = math.pi / 6 * diameters[kinds] ** 3
+    kept = _apart(places, values, diameters[kinds] * separation, sizes >= min_size * full)
+    depth, height, width = reading.labels.shape
+    return Picks(
+        index=places[kept],
+        names=[classes[k] for k in kinds[kept]],
+        scores=values[kept],
+        sizes=sizes[kept],
+        voxel_size=voxel_size,
+        shape=(depth, height, width),
+    )
+
+
+def _peaks(
+    probability: NDArray[Any], diameter: float, min_score: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Local maxima of the averaged map: indices (z, y, x), to a fraction of a voxel, and values."""
+    smooth = ndimage.gaussian_filter(_binned(probability), diameter / 4 / _BIN, mode="constant")
+    radius = max(1, round(diameter / 4 / _BIN))
+    peak = (smooth == ndimage.maximum_filter(smooth, 2 * radius + 1, mode="constant")) & (smooth >= min_score)
+    places = np.argwhere(peak)
+    found = places.astype(float)
+    padded = np.pad(smooth, 1, mode="edge")
+    for axis in range(3):  # the summit of the parabola through a peak and its two neighbours
+        step = np.eye(3, dtype=int)[axis]
+        below, here, above = (padded[tuple((places + 1 + d * step).T)] for d in (-1, 0, 1))
+        bend = below - 2 * here + above
+        found[:, axis] += np.where(bend < 0, (below - above) / np.where(bend < 0, 2 * bend, 1), 0).clip(-0.5, 0.5)
+    # bin i holds the voxels 2i and 2i + 1
+    return found * _BIN + (_BIN - 1) / 2, smooth[peak].astype(float)
+
+
+def _binned(probability: NDArray[Any]) -> NDArray[np.float32]:
+    """Mean over 2^3 voxels, read section by section; what lies beyond an odd face counts as 0."""
+    shape = tuple(math.ceil(n / _BIN) for n in probability.shape)
+    result = np.zeros(shape, np.float32)
+    for z, section in enumerate(probability):
+        plane = np.asarray(section, np.float32)
+        plane = np.pad(plane, [(0, n * _BIN - m) for n, m in zip(shape[1:], plane.shape, strict=True)])
+        result[z // _BIN] += plane.reshape(shape[1], _BIN, shape[2], _BIN).sum((1, 3))
+    result /= _BIN**3
+    return result
+
+
+def _size(labels: NDArray[Any], place: NDArray[np.float64], label: int, radius: float) -> int:
+    """Voxels of a label within a radius."""
+    low = [max(0, math.ceil(p - radius)) for p in place]
+    part = labels[tuple(slice(a, math.floor(p + radius) + 1) for a, p in zip(low, place, strict=True))]
+    z, y, x = np.ogrid[tuple(slice(a, a + n) for a, n in zip(low, part.shape, strict=True))]
+    square = (z - place[0]) ** 2 + (y - place[1]) ** 2 + (x - place[2]) ** 2
+    return int(((part == label) & (square <= radius**2)).sum())
+
+
+def _apart(
+    places: NDArray[np.float64], scores: NDArray[np.float64], distances: NDArray[np.float64], good: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Indices of the candidates kept, by falling score: two stay at least the mean of their distances apart."""
+    if not len(places):
+        return np.empty(0, np.int64)
+    tree = cKDTree(places)
+    dropped, kept = ~good, []
+    for n in np.argsort(-scores, kind="stable"):
+        if dropped[n]:
+            continue
+        kept.append(n)
+        near = np.array(tree.query_ball_point(places[n], (distances[n] + distances.max()) / 2))
+        away = np.linalg.norm(places[near] - places[n], axis=1)
+        dropped[near[away < (distances[n] + distances[near]) / 2]] = True
+    return np.array(kept, np.int64)

@@ -1,0 +1,229 @@
+"""Picks: what was found where in a tomogram, and the files other programs read them from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_cryo.io.atomic import replacing
+from monai_cryo.io.particles import CoordinateStyle, coordinate_columns, index_to_star
+from monai_cryo.io.star import star_text
+
+__all__ = ["Picks", "read_picks_csv", "write_copick", "write_picks_csv", "write_relion"]
+
+
+@dataclass(frozen=True, eq=False)
+class Picks:
+    """Particles found in one tomogram.
+
+    Attributes
+    ----------
+    index
+        Where, as indices (z, y, x) of the tomogram's voxels, (N, 3), fractions allowed.
+    names
+        The class of each, N.
+    scores
+        0..1, (N,).
+    sizes
+        Voxels its mask has, (N,).
+    voxel_size
+        Of the tomogram, Å.
+    shape
+        Of the tomogram, (z, y, x).
+    """
+
+    index: NDArray[np.float64]
+    names: list[str]
+    scores: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+    voxel_size: float
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def write_picks_csv(path: str | os.PathLike[str], picks: Mapping[str, Picks]) -> None:
+    """Write one line a pick: tomogram, class, x, y, z (voxels, from 0), score, size_vox.
+
+    Parameters
+    ----------
+    path
+        The file, whole or not at all, in place of one that is there.
+    picks
+        Tomogram name -> picks.
+    """
+    with replacing(path) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["tomogram", "class", "x", "y", "z", "score", "size_vox"])
+        for name, found in picks.items():
+            for (z, y, x), kind, score, size in zip(found.index, found.names, found.scores, found.sizes, strict=True):
+                writer.writerow([name, kind, f"{x:.2f}", f"{y:.2f}", f"{z:.2f}", f"{score:.4f}", int(size)])
+
+
+def read_picks_csv(
+    path: str | os.PathLike[str],
+) -> dict[str, tuple[NDArray[np.float64], list[str], NDArray[np.float64]]]:
+    """Read positions, (N, 3) as (z, y, x), classes and scores of each tomogram from CSV.
+
+    Columns are found by their names: x, y, z and class are needed; a missing tomogram is ``""``, a missing score 1.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, a column is missing, or a position or score is no number.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file of picks")
+    rows = list(csv.DictReader(io.StringIO(file.read_text())))
+    missing = {"x", "y", "z", "class"} - set(rows[0] if rows else ())
+    if missing:
+        raise ValueError(f"{file}: no column {', '.join(sorted(missing))}, expected class, x, y, z and a pick or more")
+    grouped: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        grouped.setdefault(row.get("tomogram") or "", []).append(row)
+    try:
+        return {
+            name: (
+                np.array([[float(row[axis]) for axis in "zyx"] for row in group]),
+                [row["class"] for row in group],
+                np.array([float(row.get("score") or 1) for row in group]),
+            )
+            for name, group in grouped.items()
+        }
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}: x, y, z and score must be numbers: {error}") from error
+
+
+def write_relion(
+    path: str | os.PathLike[str],
+    picks: Mapping[str, Picks],
+    classes: Sequence[str],
+    style: CoordinateStyle = "relion5",
+    *,
+    pixel_size: float | None = None,
+    size_px: Mapping[str, Sequence[int]] | None = None,
+) -> None:
+    """Write a particle STAR file for RELION 4 or 5 (or Warp, with the tomogram's voxel size as `pixel_size`).
+
+    ``rlnClassNumber`` counts from 1 in the order of `classes`; the score stands in ``rlnAutopickFigureOfMerit``;
+    angles, which are not known, are 0. See `monai_cryo.io.particles` for the coordinates.
+
+    Parameters
+    ----------
+    path
+        The file, whole or not at all, in place of one that is there.
+    picks
+        ``rlnTomoName`` -> picks.
+    classes
+        All class names, in order.
+    style
+        Whose coordinates.
+    pixel_size
+        Of the tilt series, Å; None: the tomograms are not binned.
+    size_px
+        For RELION 5: ``rlnTomoName`` -> size of the tomogram (z, y, x) in tilt-series pixels; None: the tomogram's own
+        size times the binning.
+
+    Raises
+    ------
+    ValueError
+        If a pick's class is not in `classes`, or the voxel sizes differ and no `pixel_size` is given.
+    """
+    sizes = {p.voxel_size for p in picks.values()}
+    if pixel_size is None and len(sizes) > 1:
+        raise ValueError(
+            f"the tomograms have voxel sizes of {sorted(sizes)} Å, pass pixel_size of the tilt series in Å"
+        )
+    labels = coordinate_columns(style)
+    columns: dict[str, list[object]] = {label: [] for label in ("rlnTomoName", *labels)}
+    for label in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"):
+        columns[label] = []
+    columns |= {"rlnClassNumber": [], "rlnAutopickFigureOfMerit": [], "rlnOpticsGroup": [], "monaiCryoClassName": []}
+    for tomogram, found in picks.items():
+        unknown = sorted(set(found.names) - set(classes))
+        if unknown:
+            raise ValueError(f"{tomogram}: picks of class {', '.join(unknown)}, expected {', '.join(classes)}")
+        pixel = found.voxel_size if pixel_size is None else pixel_size
+        whole = (size_px or {}).get(tomogram) or [round(n * found.voxel_size / pixel) for n in found.shape]
+        values = index_to_star(found.index, style, found.voxel_size, pixel, whole)
+        for n, name in enumerate(found.names):
+            angles = (0.0, 0.0, 0.0)
+            score = float(found.scores[n])
+            row = (tomogram, *map(float, values[n]), *angles, list(classes).index(name) + 1, score, 1, name)
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+    optics: dict[str, list[object]] = {"rlnOpticsGroup": [1], "rlnOpticsGroupName": ["opticsGroup1"]}
+    if sizes:
+        optics["rlnTomoTiltSeriesPixelSize"] = [float(pixel_size or sizes.pop())]
+    with replacing(path) as temporary:
+        temporary.write_text(star_text("optics", optics) + star_text("particles", columns))
+
+
+def write_copick(
+    folder: str | os.PathLike[str], picks: Picks, run: str, *, user: str = "monai-cryo", session: str = "0"
+) -> list[Path]:
+    """Write one copick picks file a class, ``USER_SESSION_OBJECT.json``, as in a run's ``Picks`` folder.
+
+    Locations are Å from the tomogram's first voxel, which is where copick's tomograms begin; orientations are marked
+    as not to be trusted; session ``"0"`` says that a tool made the picks. Underscores, which separate the parts of a
+    copick name, become dashes.
+
+    Parameters
+    ----------
+    folder
+        Where to; made if it is not there. Files that are there are replaced.
+    picks
+        Of one tomogram.
+    run
+        Name of copick's run.
+    user, session
+        Of the picks.
+
+    Returns
+    -------
+    list
+        The files.
+
+    References
+    ----------
+    copick's ``CopickPicksFile`` and ``CopickPoint`` (copick.models), MIT.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name in sorted(set(picks.names)):
+        chosen = [n for n, other in enumerate(picks.names) if other == name]
+        points = [
+            {
+                "location": dict(zip("xyz", (picks.index[n][::-1] * picks.voxel_size).round(3).tolist(), strict=True)),
+                "transformation_": np.eye(4).tolist(),
+                "instance_id": 0,
+                "score": round(float(picks.scores[n]), 6),
+            }
+            for n in chosen
+        ]
+        parts = [part.replace("_", "-").replace(" ", "-") for part in (user, session, name)]
+        content = {
+            "pickable_object_name": parts[2],
+            "user_id": parts[0],
+            "session_id": parts[1],
+            "run_name": run,
+            "voxel_spacing": round(picks.voxel_size, 3),
+            "unit": "angstrom",
+            "points": points,
+            "trust_orientation": False,
+        }
+        files.append(target / f"{'_'.join(parts)}.json")
+        with replacing(files[-1]) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
+    return files

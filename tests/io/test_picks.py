@@ -1,0 +1,103 @@
+"""Picks written for other programs and read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monai_cryo.io.particles import positions, tomogram_names
+from monai_cryo.io.picks import Picks, read_picks_csv, write_copick, write_picks_csv, write_relion
+from monai_cryo.io.star import read_star
+
+CLASSES = ["ribosome", "26S_cap"]
+
+
+def picks(voxel_size: float = 13.68, names: tuple[str, ...] = ("26S_cap", "ribosome", "ribosome")) -> Picks:
+    index = np.array([[1.25, 20, 30.5], [10, 11, 12], [0, 0, 0]])
+    return Picks(index, list(names), np.array([0.9, 0.8, 0.7]), np.array([5, 6, 7]), voxel_size, (41, 60, 77))
+
+
+def test_csv_round_trip(tmp_path: Path) -> None:
+    write_picks_csv(tmp_path / "p.csv", {"a": picks(), "b": picks()})
+    found = read_picks_csv(tmp_path / "p.csv")
+    assert list(found) == ["a", "b"]
+    index, names, scores = found["b"]
+    np.testing.assert_allclose(index, picks().index, atol=0.005)
+    assert names == picks().names
+    assert scores.tolist() == [0.9, 0.8, 0.7]
+
+
+def test_csv_of_others_needs_class_and_position_only(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("class,x,y,z,more\nribosome,3,2,1,?\n")
+    index, names, scores = read_picks_csv(tmp_path / "p.csv")[""]
+    assert (index.tolist(), names, scores.tolist()) == ([[1, 2, 3]], ["ribosome"], [1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("class,x,y\na,1,2\n", "no column z"),
+        ("class,x,y,z\na,1,2,?\n", "x, y, z and score must be numbers"),
+        ("", "no column class"),
+    ],
+)
+def test_csv_refusals(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(ValueError, match=f"p.csv: {message}"):
+        read_picks_csv(tmp_path / "p.csv")
+    with pytest.raises(FileNotFoundError, match="no such file of picks"):
+        read_picks_csv(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("style", ["relion4", "relion5"])
+@pytest.mark.parametrize("pixel_size", [None, 3.42])
+def test_relion_round_trip(tmp_path: Path, style: str, pixel_size: float | None) -> None:
+    write_relion(tmp_path / "p.star", {"TS_1": picks()}, CLASSES, style, pixel_size=pixel_size)
+    star = read_star(tmp_path / "p.star")
+    size_px = [n * (1 if pixel_size is None else 4) for n in picks().shape]
+    np.testing.assert_allclose(positions(star, 13.68, size_px=size_px), picks().index, atol=1e-5)
+    assert tomogram_names(star) == ["TS_1"] * 3
+    assert star.columns["rlnClassNumber"] == ["2", "1", "1"]
+    assert star.numbers("rlnAutopickFigureOfMerit") == [0.9, 0.8, 0.7]
+    assert float(star.optics["1"]["rlnTomoTiltSeriesPixelSize"]) == (pixel_size or 13.68)
+
+
+def test_relion5_centre_can_be_given(tmp_path: Path) -> None:
+    write_relion(tmp_path / "p.star", {"t": picks(10.0)}, CLASSES, pixel_size=2.5, size_px={"t": (165, 240, 310)})
+    x = read_star(tmp_path / "p.star").numbers("rlnCenteredCoordinateXAngst")
+    assert x[2] == -310 * 2.5 / 2
+
+
+def test_relion_refusals(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="t: picks of class 26S_cap, expected ribosome"):
+        write_relion(tmp_path / "p.star", {"t": picks()}, ["ribosome"])
+    with pytest.raises(ValueError, match="pass pixel_size"):
+        write_relion(tmp_path / "p.star", {"a": picks(), "b": picks(10.0)}, CLASSES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_copick_files(tmp_path: Path) -> None:
+    files = write_copick(tmp_path / "Picks", picks(10.0), "TS_1")
+    assert [f.name for f in files] == ["monai-cryo_0_26S-cap.json", "monai-cryo_0_ribosome.json"]
+    content = json.loads(files[0].read_text())
+    assert content.pop("points") == [
+        {
+            "location": {"x": 305.0, "y": 200.0, "z": 12.5},
+            "transformation_": np.eye(4).tolist(),
+            "instance_id": 0,
+            "score": 0.9,
+        }
+    ]
+    assert content == {
+        "pickable_object_name": "26S-cap",
+        "user_id": "monai-cryo",
+        "session_id": "0",
+        "run_name": "TS_1",
+        "voxel_spacing": 10.0,
+        "unit": "angstrom",
+        "trust_orientation": False,
+    }
+    assert len(json.loads(files[1].read_text())["points"]) == 2
