@@ -64,7 +64,7 @@ def test_a_network_of_ones_own_is_recorded_as_what_it_is(tmp_path):
         "out_channels": 2,
         "features": [2] * 6,
     }
-    x = torch.randn(1, 1, 16, 16, 16)
+    x = torch.randn(1, 1, 32, 32, 32)
     torch.testing.assert_close(model.network()(x), network.eval()(x))
 
 

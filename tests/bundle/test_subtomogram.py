@@ -46,6 +46,12 @@ def workflow(root, *names, kind="train", **override):
     return flow
 
 
+def tensorboard(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder)).Reload()
+
+
 @pytest.fixture(scope="module")
 def trained(bundle_root, tmp_path_factory):
     """Train twice two iterations of the quick recipe."""
@@ -108,9 +114,7 @@ def test_the_model_is_the_averaged_one(trained):
 
 
 def test_tensorboard_holds_scalars_and_pictures(trained):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    log = EventAccumulator(str(trained)).Reload()
+    log = tensorboard(trained)
     scalars = set(log.Tags()["scalars"])
     wanted = {"train/loss", "train/loss_classification", "train/loss_segmentation", "train/learning_rate"}
     assert wanted | {"validation/accuracy", "validation/mean_iou", "validation/loss"} <= scalars
@@ -136,7 +140,15 @@ def test_a_resumed_run_goes_on(bundle_root, trained, tmp_path):
     flow.run()
     trainer = flow.parser.get_parsed_content("train#trainer")
     assert (trainer.state.epoch, trainer.state.iteration) == (3, 6)
-    assert flow.parser.get_parsed_content("optimizer").param_groups[0]["lr"] < 1e-5  # the longer schedule has ended
+    flow.parser.get_parsed_content("writer").flush()
+    rates = [event.value for event in tensorboard(tmp_path).Scalars("train/learning_rate")]
+    whole = torch.optim.lr_scheduler.OneCycleLR(torch.optim.SGD([torch.zeros(1)], 3e-3), 3e-3, total_steps=6)
+    expected = []
+    for _ in range(6):
+        expected += whole.get_last_lr()
+        whole.optimizer.step()
+        whole.step()
+    assert rates == pytest.approx(expected[4:], rel=1e-5)  # of the longer run's schedule
 
 
 def test_evaluation_scores_skips_and_draws(bundle_root, trained, labelled, tmp_path):
@@ -260,49 +272,59 @@ def run(bundle_root, run_id, *names, **options):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+def one_line(done):
+    """Return what a failed process said, if it was one line."""
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if "monai_cryo: error:" in line]
+    return said
+
+
+def test_a_mistyped_option_ends_in_one_line(bundle_root, tmp_path):
+    done = run(bundle_root, "training", "train", "quick", max_epoch=3, output_dir=tmp_path / "out")
+    assert "unknown option --max_epoch: did you mean --max_epochs?" in one_line(done)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_input_ends_in_one_line(bundle_root, tmp_path):
+    (tmp_path / "broken.pt").write_bytes(b"no model")
+    done = run(bundle_root, "evaluating", "evaluate", ckpt=tmp_path / "broken.pt", output_dir=tmp_path)
+    assert f"error: {tmp_path / 'broken.pt'} is no readable model file" in one_line(done)
+
+
 @pytest.mark.parametrize(
     ("run_id", "names", "options", "message"),
     [
-        ("training", ["train", "quick"], {"max_epoch": 3}, "unknown option --max_epoch: did you mean --max_epochs?"),
         ("training", ["train"], {"box": 42}, "multiple of 8"),
-        ("training", ["train"], {"snr": "[0,1]"}, "snr must be > 0"),
+        ("training", ["train"], {"snr": [0, 1]}, "snr must be > 0"),
         ("training", ["train"], {"templates": "nowhere.yaml"}, "nowhere.yaml"),
         ("training", ["train"], {"resume": "nowhere.pt"}, "no checkpoint nowhere.pt to resume from"),
-        ("training", ["train"], {"contrast": "grey"}, "contrast must be dark or bright"),
+        ("training", ["train"], {"contrast": "grey"}, "contrast must be "),
+        ("training", ["train"], {"ema": 1}, "must lie between 0 and 1, got 1"),
         ("evaluating", ["evaluate"], {"dataset_dir": "/nowhere"}, "no /nowhere/dataset.json"),
         ("evaluating", ["evaluate"], {"ckpt": "nowhere.pt"}, "no model file nowhere.pt"),
+        ("evaluating", ["evaluate"], {"dataset_dir": "broken"}, "dataset.json must be a MONAI datalist"),
         ("inferring", ["inference"], {"dataset_dir": "/nowhere"}, "no folder /nowhere"),
-        ("inferring", ["inference"], {"file_contrast": "grey"}, "file_contrast must be dark or bright"),
+        ("inferring", ["inference"], {"dataset_dir": "broken", "file_contrast": "grey"}, "file_contrast must be dark"),
     ],
 )
-def test_bad_options_end_in_one_line(bundle_root, tmp_path, run_id, names, options, message):
-    done = run(bundle_root, run_id, *names, output_dir=tmp_path / "out", **options)
-    assert done.returncode != 0
-    said = [line for line in done.stderr.splitlines() if "monai_cryo: error:" in line]
-    assert len(said) == 1
-    assert message in said[0]
-    assert "Traceback" not in done.stderr
+def test_bad_options_are_refusals(bundle_root, tmp_path, monkeypatch, capsys, run_id, names, options, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # start() sets it
+    monkeypatch.delenv("MONAI_CRYO_TRACEBACK", raising=False)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "dataset.json").write_text("{")
+    write_mrc(tmp_path / "broken" / "x.mrc", np.zeros((8, 8, 8), np.float32), 13.68)
+    small = TINY if run_id == "training" else {}
+    with pytest.raises(RuntimeError) as error:
+        workflow(bundle_root, *names, run_id=run_id, output_dir="out", **small, **options).run()
+    capsys.readouterr()
+    sys.excepthook(error.type, error.value, error.tb)
+    said = capsys.readouterr().err
+    assert said.startswith("monai_cryo: error: ")
+    assert said.count("\n") == 1
+    assert message in said
     assert not (tmp_path / "out" / "model.pt").exists()
-
-
-def test_unreadable_models_are_refused(bundle_root, tmp_path):
-    (tmp_path / "broken.pt").write_bytes(b"no model")
-    torch.save({"weights": 1}, tmp_path / "other.pt")
-    for name in ("broken.pt", "other.pt"):
-        done = run(bundle_root, "evaluating", "evaluate", ckpt=tmp_path / name, output_dir=tmp_path)
-        assert done.returncode != 0
-        assert f"error: {tmp_path / name} is no" in done.stderr
-        assert "Traceback" not in done.stderr
-
-
-def test_a_broken_list_is_named(bundle_root, trained, tmp_path):
-    (tmp_path / "dataset.json").write_text("{")
-    done = run(
-        bundle_root, "evaluating", "evaluate", ckpt=trained / "model.pt", dataset_dir=tmp_path, output_dir=tmp_path
-    )
-    assert done.returncode != 0
-    assert f"error: {tmp_path / 'dataset.json'} must be a MONAI datalist" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 class TestZooChecks:
