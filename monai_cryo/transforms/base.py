@@ -106,11 +106,7 @@ class Drawable(Described, InvertibleTransform):
         ValueError
             If batch and parameters do not fit.
         """
-        if batch.ndim != 5 or len(batch) != len(parameters):
-            raise ValueError(
-                f"{type(self).__name__}.apply expects a batch (B, C, D, H, W) and B draws, got shape "
-                f"{tuple(batch.shape)} and {len(parameters)}"
-            )
+        self._check_fit(batch, parameters)
         on = [i for i, drawn in enumerate(parameters) if drawn is not None]
         drawn = [p for p in parameters if p is not None]
         if not on:
@@ -121,6 +117,13 @@ class Drawable(Described, InvertibleTransform):
         result = batch.clone()
         result[on] = self.apply_to(batch[on], drawn, **context)
         return result
+
+    def _check_fit(self, batch: Tensor, parameters: Sequence[Draw]) -> None:
+        if batch.ndim != 5 or len(batch) != len(parameters):
+            raise ValueError(
+                f"{type(self).__name__}.apply expects a batch (B, C, D, H, W) and B draws, got shape "
+                f"{tuple(batch.shape)} and {len(parameters)}"
+            )
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Apply to a batch whose items are all to be transformed; arguments as for :meth:`apply`."""
@@ -163,6 +166,8 @@ class Drawable(Described, InvertibleTransform):
 
     def _record(self, result: NdarrayOrTensor) -> NdarrayOrTensor:
         if isinstance(result, MetaTensor):
+            if self.parameters is None:  # the caller's own array: the record must not enter its history
+                result = result.view_as(result)
             result = self.push_transform(result, extra_info={"parameters": self.parameters})
         return result
 

@@ -155,6 +155,7 @@ class RandTiltSeries(RandDrawable):
 
     def apply(self, batch: Tensor, parameters: Sequence[Draw], **context: Any) -> Tensor:
         """Simulate from a batch (B, C, D, H, W) into (B, C, *output_size); items without a draw are only cut."""
+        self._check_fit(batch, parameters)
         self._start(batch.shape)
         on = [i for i, drawn in enumerate(parameters) if drawn is not None]
         result = cut(batch, (*batch.shape[:2], *(self.output_size or batch.shape[2:])))

@@ -1,0 +1,181 @@
+"""A draw is a value: applied to a batch it gives what its items get one by one, saved and read again it replays."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, OneOf, RandFlipd, RandGaussianNoised, ScaleIntensityd
+
+import monai_cryo.transforms as T  # noqa: N812
+
+VOXEL = 13.68
+
+
+def states(count=4):
+    return [np.random.RandomState(100 + i) for i in range(count)]
+
+
+def images(count=4, channels=1):
+    generator = torch.Generator().manual_seed(3)
+    batch = torch.zeros(count, channels, 16, 16, 16)
+    batch[..., 4:12, 5:12, 4:11] = torch.rand(count, channels, 8, 7, 7, generator=generator)
+    return batch
+
+
+def close(one, other):
+    scale = float(other.abs().max())
+    torch.testing.assert_close(one / scale, other / scale, atol=1e-5, rtol=1e-5)
+
+
+class TestEveryTransform:
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_a_batch_gets_what_its_items_get_one_by_one(self, drawing_kind, channels):
+        transform, batch = drawing_kind.make(), images(channels=channels)
+        together = transform.apply(batch, [transform.draw(s) for s in states()])
+        for item, result, state in zip(batch, together, states(), strict=True):
+            # the very state, not a seed that is drawn from it
+            alone = drawing_kind.make()
+            alone.R = state
+            close(result, alone(item))
+
+    def test_draws_are_plain_values_that_replay_bit_for_bit(self, drawing_kind):
+        transform, batch = drawing_kind.make(), images()
+        draws = [transform.draw(s) for s in states()]
+        saved = json.loads(json.dumps(draws))
+        assert saved == draws
+        other = drawing_kind.make(9)
+        torch.testing.assert_close(other.apply(batch, saved), transform.apply(batch, draws), rtol=0, atol=0)
+
+    def test_apply_changes_neither_batch_nor_state_nor_draws(self, drawing_kind):
+        transform, batch = drawing_kind.make(), images()
+        draws = [transform.draw(s) for s in states()]
+        before = json.dumps(draws), transform.R.get_state(), transform.parameters
+        first, second = (transform.apply(batch, draws) for _ in range(2))
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
+        assert torch.equal(batch, images())
+        assert json.dumps(draws) == before[0]
+        assert transform.parameters is before[2]
+        for now, then in zip(transform.R.get_state(), before[1], strict=True):
+            np.testing.assert_array_equal(now, then)
+
+    def test_draw_is_a_function_of_the_state_alone(self, drawing_kind):
+        drawn = [drawing_kind.make(seed).draw(np.random.RandomState(5)) for seed in (0, 1)]
+        assert drawn[0] == drawn[1]
+
+    def test_items_without_a_draw_stay_bit_for_bit(self, random_kind):
+        transform, batch = random_kind.make(), images()
+        draws = [transform.draw(s) for s in states()]
+        some = [draws[0], None, draws[2], None]
+        result = transform.apply(batch, some)
+        assert torch.equal(result[1::2], batch[1::2])
+        close(result[::2], transform.apply(batch, draws)[::2])
+        assert transform.apply(batch, [None] * 4) is batch
+
+    def test_a_batch_that_does_not_fit_its_draws_is_refused(self, random_kind):
+        transform = random_kind.make()
+        draw = transform.draw(states()[0])
+        for batch, count in ((images(), 3), (images()[0], 1)):
+            with pytest.raises(
+                ValueError, match=rf"{random_kind.name}.apply expects a batch \(B, C, D, H, W\) and B dr"
+            ):
+                transform.apply(batch, [draw] * count)
+
+    def test_an_item_does_not_depend_on_its_batch(self, drawing_kind):
+        transform, batch = drawing_kind.make(), images()
+        draws = [transform.draw(s) for s in states()]
+        whole = transform.apply(batch, draws)
+        close(transform.apply(batch[[3, 1]], [draws[3], draws[1]]), whole[[3, 1]])
+
+
+def pipeline():
+    return T.BatchCompose(
+        [
+            T.RandPosed(["image", "mask"], mode=["bilinear", "nearest"], prob=0.7),
+            T.FourierComposed(
+                "image",
+                transforms=[T.RandSNR(region="mask"), T.RandMissingWedge(prob=0.5), T.RandCTF(voxel_size=VOXEL)],
+                mask_key="mask",
+            ),
+            T.RandIntensityd("image"),
+            T.RandIntensityd("image", prob=0.5),
+            T.Standardized("image"),
+        ]
+    )
+
+
+class TestBatchCompose:
+    def data(self):
+        return {"image": images(), "mask": (images() > 0.2).float(), "class": [0, 1, 2, 3]}
+
+    def test_equals_its_items_one_by_one(self):
+        compose, data = pipeline(), self.data()
+        draws = [compose.draw(s) for s in states()]
+        result = compose.apply(data, draws)
+        assert result["class"] == [0, 1, 2, 3]
+        assert torch.equal(data["image"], images())
+        for i, state in enumerate(states()):
+            # as Compose, the same members draw from one state in the same order
+            for member in (compose := pipeline()).transforms:
+                if hasattr(member, "transform") and hasattr(member.transform, "R"):
+                    member.transform.R = state
+            alone = compose({"image": data["image"][i], "mask": data["mask"][i]})
+            close(result["image"][i], alone["image"])
+            assert torch.equal(result["mask"][i], alone["mask"])
+
+    def test_saved_draws_replay_bit_for_bit(self):
+        compose, data = pipeline(), self.data()
+        draws = [compose.draw(s) for s in states()]
+        names = ["RandPosed", "FourierComposed", "RandIntensityd", "RandIntensityd_1", "Standardized"]
+        assert list(draws[0]) == names
+        saved = json.loads(json.dumps(draws))
+        first, again = compose.apply(data, draws), pipeline().apply(data, saved)
+        torch.testing.assert_close(first["image"], again["image"], rtol=0, atol=0)
+
+    def test_an_edited_draw_says_what_happens(self):
+        compose, data = pipeline(), self.data()
+        draws = [compose.draw(s) for s in states()]
+        draws[2]["RandPosed"] = None
+        assert torch.equal(compose.apply(data, draws)["mask"][2], data["mask"][2])
+
+    def test_draws_of_another_pipeline_are_refused(self):
+        draws = [T.BatchCompose([T.RandIntensityd("image")]).draw(s) for s in states()]
+        with pytest.raises(
+            ValueError, match="a draw for RandPosed, FourierComposed, .* was expected, got one for RandI"
+        ):
+            pipeline().apply(self.data(), draws)
+
+    @pytest.mark.parametrize(
+        "foreign",
+        [
+            lambda: RandGaussianNoised("image", prob=1.0, std=0.5),
+            lambda: RandFlipd("image", prob=0.5, spatial_axis=0),
+            lambda: OneOf([T.RandIntensityd("image", contrast=(2.0, 3.0)), T.RandIntensityd("image", brightness=5.0)]),
+            lambda: Compose([RandGaussianNoised("image", prob=1.0), T.RandIntensityd("image")]),
+        ],
+    )
+    def test_monais_transforms_run_per_item_and_reproducibly(self, foreign):
+        compose = T.BatchCompose([foreign(), T.RandIntensityd("image"), ScaleIntensityd("image")])
+        data = {"image": images(8)}
+        seeds = list(range(8))
+        draws = [compose.draw(np.random.RandomState(s)) for s in seeds]
+        assert json.loads(json.dumps(draws)) == draws
+        whole = compose.apply(data, draws)["image"]
+        again = T.BatchCompose([foreign(), T.RandIntensityd("image"), ScaleIntensityd("image")])
+        torch.testing.assert_close(again.apply(data, draws)["image"], whole, rtol=0, atol=0)
+        for i in (6, 1):
+            part = compose.apply({"image": data["image"][i : i + 1]}, draws[i : i + 1])["image"]
+            close(part[0], whole[i])
+        same = torch.stack([images(1)[0]] * 8)
+        assert len({float(v.std()) for v in compose.apply({"image": same}, draws)["image"]}) >= 2
+        assert type(whole) is torch.Tensor
+
+    def test_on_one_item_it_is_a_compose(self):
+        item = {"image": MetaTensor(images()[0]), "mask": (images()[0] > 0.2).float()}
+        first, again = (pipeline().set_random_state(1)(item)["image"] for _ in range(2))
+        torch.testing.assert_close(first, again, rtol=0, atol=0)
+        assert isinstance(first, MetaTensor)
+        assert not torch.equal(first, pipeline().set_random_state(2)(item)["image"])

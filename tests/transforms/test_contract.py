@@ -1,0 +1,225 @@
+"""What a MONAI user expects of every transform: types, dtypes, prob, seeds, replay, records, pickles."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import Compose, OneOf, SomeOf
+
+import monai_cryo.transforms as T  # noqa: N812
+from monai_cryo.transforms.base import RandDrawable
+
+VOXEL = 13.68
+
+
+def volume(channels=1, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(7)
+    v = torch.zeros(channels, 16, 16, 16)
+    v[:, 4:12, 5:12, 4:11] = torch.rand(channels, 8, 7, 7, generator=generator)
+    return v.to(dtype)
+
+
+def meta(tensor):
+    return MetaTensor(tensor.clone(), affine=torch.diag(torch.tensor([VOXEL, VOXEL, VOXEL, 1.0])).flip(0).roll(-1, 0))
+
+
+def no_transform(*_args, **_kwargs):
+    raise AssertionError("a Fourier transform was run")
+
+
+class TestEveryTransform:
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+    def test_types_and_dtypes_are_kept(self, kind, dtype):
+        plain = volume(2, dtype)
+        results = [kind.make()(x) for x in (plain, plain.numpy(), meta(plain))]
+        assert type(results[0]) is torch.Tensor
+        assert isinstance(results[1], np.ndarray)
+        assert isinstance(results[2], MetaTensor)
+        assert results[0].dtype == results[2].dtype == dtype
+        assert results[1].dtype == plain.numpy().dtype
+        for result in results:
+            assert tuple(result.shape) == tuple(plain.shape)
+            np.testing.assert_allclose(
+                np.asarray(result), results[1], atol=1e-5, rtol=1e-3 if dtype == torch.float16 else 1e-5
+            )
+
+    def test_it_does_something_and_leaves_the_input_alone(self, kind):
+        v = volume()
+        assert not torch.allclose(kind.make()(v), v, atol=1e-3)
+        assert torch.equal(v, volume())
+
+    def test_integers_become_float(self, kind):
+        assert kind.make()((volume() * 100).to(torch.int16)).dtype == torch.float32
+
+    def test_any_memory_layout_and_byte_order(self, kind):
+        array = volume().numpy()
+        expected = kind.make()(array)
+        for odd in (array[:, ::-1].copy()[:, ::-1], array.astype(">f4"), np.asfortranarray(array)):
+            result = kind.make()(odd)
+            assert result.dtype == np.float32
+            np.testing.assert_array_equal(result, expected)
+
+    def test_non_cubic_and_odd_boxes(self, kind):
+        result = kind.make()(torch.rand(1, 9, 12, 15))
+        assert result.shape == (1, 9, 12, 15)
+        assert bool(result.isfinite().all())
+
+    @pytest.mark.parametrize("shape", [(16, 16, 16), (1, 1, 16, 16, 16)])
+    def test_wrong_dimensionality_is_refused(self, kind, shape):
+        with pytest.raises(ValueError, match=r"channel-first volume \(C, D, H, W\), got shape"):
+            kind.make()(torch.zeros(shape))
+
+    def test_values_that_are_not_finite_are_refused_with_their_number(self, kind):
+        v = volume()
+        v[0, 1, 2, 3], v[0, 5, 5, 5] = float("nan"), float("inf")
+        with pytest.raises(ValueError, match=f"^{kind.name} expects finite values, found NaN or infinity in 2 of 4096"):
+            kind.make()(v)
+
+    def test_its_record_travels_in_the_metatensor(self, kind):
+        transform, image = kind.make(), meta(volume())
+        result = transform(image)
+        assert len(result.applied_operations) == 1
+        record = result.applied_operations[0]
+        assert record["class"] == kind.name
+        assert record["extra_info"]["parameters"] == transform.parameters
+        assert json.loads(json.dumps(transform.parameters)) == transform.parameters
+        assert image.applied_operations == []
+
+    def test_pickled_or_copied_it_does_the_same(self, kind):
+        transform = kind.make(3)
+        expected = kind.make(3)(volume())
+        for twin in (pickle.loads(pickle.dumps(transform)), copy.deepcopy(transform)):
+            assert repr(twin) == repr(transform)
+            torch.testing.assert_close(twin(volume()), expected, rtol=0, atol=0)
+
+    def test_repr_shows_its_parameters(self, kind):
+        shown = repr(kind.make())
+        assert shown.startswith(f"{kind.name}(")
+        assert all(f"{name}=" in shown for name in inspect.signature(getattr(T, kind.name)).parameters)
+
+    def test_its_configuration_makes_its_equal(self, kind):
+        transform = kind.make(3)
+        if kind.name == "RandNeighbours":
+            with pytest.raises(ValueError, match="RandNeighbours's templates is no plain value .*: Tensor"):
+                transform.config()
+            return
+        config = json.loads(json.dumps(transform.config()))
+        assert config["_target_"] == f"monai_cryo.transforms.{kind.name}"
+        again = ConfigParser({"t": config}).get_parsed_content("t")
+        assert type(again) is type(transform)
+        assert again.config() == config
+        if hasattr(again, "set_random_state"):
+            again.set_random_state(3)
+        torch.testing.assert_close(again(volume()), transform(volume()), rtol=0, atol=0)
+
+
+class TestEveryTransformThatDraws:
+    def test_same_seed_same_result_whatever_the_global_generators(self, drawing_kind):
+        results = []
+        for seed, noise in ((5, 1), (5, 2), (6, 2)):
+            np.random.seed(noise)
+            torch.manual_seed(noise)
+            results.append(drawing_kind.make(seed)(volume()))
+        torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+        assert not torch.allclose(results[0], results[2])
+
+    def test_what_was_drawn_last_can_be_replayed(self, drawing_kind):
+        transform = drawing_kind.make()
+        first = transform(volume())
+        torch.testing.assert_close(transform(volume(), randomize=False), first, rtol=0, atol=0)
+        assert not torch.allclose(transform(volume()), first)
+
+    def test_replay_before_any_draw_is_one_clear_error(self, drawing_kind):
+        with pytest.raises(ValueError, match=rf"^{drawing_kind.name}: nothing was drawn yet"):
+            drawing_kind.make()(volume(), randomize=False)
+
+    def test_all_channels_share_the_draw(self, drawing_kind):
+        transform = drawing_kind.make()
+        result = transform(volume(2))
+        drawn = transform.parameters
+        alone = drawing_kind.make()
+        alone.randomize()
+        assert alone.parameters == drawn
+        assert result.shape == (2, 16, 16, 16)
+
+
+class TestProb:
+    def test_zero_returns_the_very_input_without_any_transform(self, random_kind, monkeypatch):
+        transform = random_kind.make(prob=0.0)
+        for name in ("rfftn", "irfftn", "rfft2", "irfft2"):
+            monkeypatch.setattr(torch.fft, name, no_transform)
+        for image in (volume(), volume().numpy(), volume(dtype=torch.float16)):
+            assert transform(image) is image
+            assert transform.parameters is None
+        batch = torch.stack([volume(), volume()])
+        assert transform.apply(batch, [transform.draw(transform.R) for _ in batch]) is batch
+
+    def test_zero_leaves_the_history_of_the_input_alone(self, random_kind):
+        image = meta(volume())
+        result = random_kind.make(prob=0.0)(image)
+        assert image.applied_operations == []
+        assert len(result.applied_operations) == 1
+        assert result.data_ptr() == image.data_ptr()
+        torch.testing.assert_close(result.affine, image.affine, rtol=0, atol=0)
+
+    def test_it_is_drawn_for_every_item(self, random_kind):
+        transform = random_kind.make(prob=0.3)
+        state = np.random.RandomState(0)
+        share = np.mean([transform.draw(state) is not None for _ in range(300)])
+        assert share == pytest.approx(0.3, abs=0.08)
+
+    @pytest.mark.parametrize("prob", [1.5, -0.1])
+    def test_impossible(self, random_kind, prob):
+        with pytest.raises(ValueError, match=r"prob must lie in 0\.\.1"):
+            random_kind.make(prob=prob)
+
+
+class TestInMonai:
+    def test_compose_seeds_its_members(self):
+        pipeline = Compose([T.RandPose(), T.RandSNR(1.0), T.Standardize()])
+        first, again = (pipeline.set_random_state(4)(volume()) for _ in range(2))
+        other = pipeline.set_random_state(5)(volume())
+        torch.testing.assert_close(first, again, rtol=0, atol=0)
+        assert not torch.allclose(first, other)
+
+    def test_one_of_chooses_every_branch(self):
+        choice = OneOf([T.RandIntensity((2.0, 3.0), 0.0), T.RandIntensity(1.0, (5.0, 6.0))]).set_random_state(0)
+        means = [float(choice(volume()).mean()) for _ in range(20)]
+        shifted = sum(m > volume().mean() + volume().std() for m in means)
+        assert 3 < shifted < 17
+        assert len(set(means)) > 3  # each call draws anew
+        choice.set_random_state(0)
+        assert [float(choice(volume()).mean()) for _ in range(20)] == means
+
+    def test_some_of_runs_as_many_as_asked(self):
+        some = SomeOf([T.RandSNR(1.0), T.RandIntensity(), T.RandPose()], num_transforms=2).set_random_state(1)
+        image = meta(volume())
+        records = [[op["class"] for op in some(image).applied_operations if op["class"] != "SomeOf"] for _ in range(20)]
+        assert len({tuple(r) for r in records}) >= 3
+        assert all(len(r) == 2 for r in records)
+
+    def test_records_follow_one_another(self):
+        result = Compose([T.RandPose(), T.MTF(), T.RandIntensity()]).set_random_state(0)(meta(volume()))
+        assert [op["class"] for op in result.applied_operations] == ["RandPose", "MTF", "RandIntensity"]
+
+
+def test_the_kinds_tested_are_all_there_are(kinds):
+    bases = {"Drawable", "RandDrawable", "FourierStep", "FourierFilter"}
+    there = {n for n in T.__all__ if inspect.isclass(o := getattr(T, n)) and issubclass(o, T.Drawable)}
+    assert {k.name for k in kinds} == there - bases
+
+
+def test_fixed_transforms_draw_the_same_from_any_state(kinds):
+    for kind in kinds:
+        if issubclass(getattr(T, kind.name), RandDrawable):
+            continue
+        transform = kind.make()
+        assert transform.draw(np.random.RandomState(0)) == transform.draw(np.random.RandomState(1))
