@@ -16,8 +16,9 @@ from monai_cryo.io.particles import (
     star_to_index,
     tomogram_names,
 )
+from monai_cryo.io.picks import Picks, read_picks_csv, write_copick, write_picks_csv, write_relion
 from monai_cryo.io.star import ParticleStar, read_star, star_text
-from monai_cryo.io.tomogram import Tomogram, cut_boxes, open_tomogram, resample_tomogram
+from monai_cryo.io.tomogram import Tomogram, cut_boxes, mapped_mrc, open_tomogram, resample_tomogram, to_source_index
 
 __all__ = [
     "SUFFIXES",
@@ -26,23 +27,30 @@ __all__ = [
     "MRCWriter",
     "ParticleImage",
     "ParticleStar",
+    "Picks",
     "Tomogram",
     "coordinate_columns",
     "cut_boxes",
     "has_mrc_suffix",
     "index_to_star",
+    "mapped_mrc",
     "measure_noise_spectrum",
     "open_tomogram",
     "particle_images",
     "positions",
     "read_mrc",
     "read_mtf",
+    "read_picks_csv",
     "read_star",
     "replacing",
     "resample_tomogram",
     "star_text",
     "star_to_index",
+    "to_source_index",
     "tomogram_names",
+    "write_copick",
     "write_mrc",
+    "write_picks_csv",
+    "write_relion",
     "write_text",
 ]

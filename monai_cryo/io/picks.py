@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from monai_cryo.io.particles import CoordinateStyle, coordinate_columns, index_t
 from monai_cryo.io.star import star_text
 
 __all__ = ["Picks", "read_picks_csv", "write_copick", "write_picks_csv", "write_relion"]
+
+_NOT_IN_COPICK_NAMES = r'[<>:"/\\|?*\x00-\x1F\x7F\s_]'
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +178,8 @@ def write_copick(
     """Write one copick picks file a class, ``USER_SESSION_OBJECT.json``, as in a run's ``Picks`` folder.
 
     Locations are Å from the tomogram's first voxel, which is where copick's tomograms begin; orientations are marked
-    as not to be trusted; session ``"0"`` says that a tool made the picks. Underscores, which separate the parts of a
-    copick name, become dashes.
+    as not to be trusted; session ``"0"`` says that a tool made the picks. Characters that copick's names may not
+    hold (spaces, underscores, those of paths) become dashes, as its ``sanitize_name`` makes them.
 
     Parameters
     ----------
@@ -196,7 +199,7 @@ def write_copick(
 
     References
     ----------
-    copick's ``CopickPicksFile`` and ``CopickPoint`` (copick.models), MIT.
+    copick's ``CopickPicksFile`` and ``CopickPoint`` (copick.models), ``sanitize_name`` (copick.util.escape).
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -212,7 +215,7 @@ def write_copick(
             }
             for n in chosen
         ]
-        parts = [part.replace("_", "-").replace(" ", "-") for part in (user, session, name)]
+        parts = [re.sub(_NOT_IN_COPICK_NAMES, "-", part).strip("-") for part in (user, session, name)]
         content = {
             "pickable_object_name": parts[2],
             "user_id": parts[0],

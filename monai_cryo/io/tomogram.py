@@ -6,6 +6,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -14,13 +15,15 @@ from typing import Any
 import mrcfile
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from mrcfile.utils import mode_from_dtype
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
+from monai_cryo.io.atomic import replacing
 from monai_cryo.io.mrc import _layout, _origin, _voxel_size, read_mrc
 from monai_cryo.physics.resampling import covered_shape, evaluate, low_pass, same_voxel_size
 
-__all__ = ["Tomogram", "cut_boxes", "open_tomogram", "resample_tomogram"]
+__all__ = ["Tomogram", "cut_boxes", "mapped_mrc", "open_tomogram", "resample_tomogram", "to_source_index"]
 
 _ANISOTROPY = 0.01
 # Cut-offs around a box: what the low-pass rings from farther away is under 0.5 % (rms) of white noise.
@@ -158,6 +161,41 @@ def cut_boxes(
         shift = (centre - [f + n // 2 for f, n in zip(first, length, strict=True)]) * voxel_size
         at = [w + s / d for w, s, d in zip(where, shift, spacing, strict=True)]
         yield evaluate(grid, at, [new / d for d in spacing], sizes).float(), 1 - inside
+
+
+@contextmanager
+def mapped_mrc(
+    path: str | os.PathLike[str],
+    shape: tuple[int, int, int],
+    dtype: DTypeLike,
+    voxel_size: float,
+    origin: Sequence[float] = (0.0, 0.0, 0.0),
+) -> Iterator[NDArray[Any]]:
+    """Yield a memory-mapped MRC volume of zeros to fill piece by piece; the file is there once the block ends well.
+
+    Parameters
+    ----------
+    path
+        An .mrc file, in place of one that is there.
+    shape
+        (z, y, x).
+    dtype
+        int8, int16, uint16, float16 or float32.
+    voxel_size
+        Å.
+    origin
+        Å, (z, y, x).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder is not there, or MRC does not hold this type.
+    """
+    mode = mode_from_dtype(np.dtype(dtype))
+    with replacing(path) as temporary, mrcfile.new_mmap(temporary, shape, mode) as mrc:
+        mrc.voxel_size = voxel_size
+        mrc.header.origin = tuple(origin)[::-1]
+        yield mrc.data
 
 
 def resample_tomogram(

@@ -79,6 +79,11 @@ def test_relion_refusals(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_copick_names_hold_what_copick_allows(tmp_path: Path) -> None:
+    (file,) = write_copick(tmp_path, picks(names=("a/b c:d_",) * 3), "TS_1")
+    assert file.name == "monai-cryo_0_a-b-c-d.json"
+
+
 def test_copick_files(tmp_path: Path) -> None:
     files = write_copick(tmp_path / "Picks", picks(10.0), "TS_1")
     assert [f.name for f in files] == ["monai-cryo_0_26S-cap.json", "monai-cryo_0_ribosome.json"]

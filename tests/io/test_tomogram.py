@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.io.mrc import write_mrc
+from monai_cryo.io.mrc import read_mrc, write_mrc
 from monai_cryo.io.particles import index_to_star, star_to_index
-from monai_cryo.io.tomogram import cut_boxes, open_tomogram, resample_tomogram, to_source_index
+from monai_cryo.io.tomogram import cut_boxes, mapped_mrc, open_tomogram, resample_tomogram, to_source_index
 from monai_cryo.physics.resampling import covered_shape
 
 
@@ -143,3 +143,22 @@ def test_a_tomogram_resampled_in_blocks_is_the_one_resampled_at_once(tmp_path: P
     assert np.abs(blocks - at_once).max() < 0.05 * at_once.std()
     centre = [[n // 2 for n in blocks.shape]]
     assert to_source_index(centre, tomogram, blocks.shape, new).tolist() == [[15, 20, 18]]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int8])
+def test_a_mapped_volume_is_there_once_it_is_whole(tmp_path: Path, dtype: type[np.generic]) -> None:
+    path = tmp_path / "v.mrc"
+    with mapped_mrc(path, (3, 4, 5), dtype, 13.68, (1.0, 2.0, 3.0)) as data:
+        data[1, 2, 3] = 7
+        assert not path.exists()
+    array, size, origin = read_mrc(path)
+    assert (array.dtype, array[1, 2, 3], array.sum()) == (dtype, 7, 7)
+    assert (size, origin) == ((13.68,) * 3, (1.0, 2.0, 3.0))
+
+
+def test_a_mapped_volume_that_failed_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), mapped_mrc(tmp_path / "v.mrc", (3, 4, 5), np.int8, 10.0):
+        raise KeyError
+    with pytest.raises(ValueError, match="float64"), mapped_mrc(tmp_path / "v.mrc", (3, 4, 5), np.float64, 10.0):
+        pass
+    assert not list(tmp_path.iterdir())
