@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 
 
@@ -27,11 +28,12 @@ class TrainingScalars:
         """Attach to a trainer."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
+    @torch.no_grad()
     def __call__(self, engine: Engine) -> None:
         """Write."""
-        step = engine.state.iteration
-        self.writer.add_scalar("train/loss", engine.state.output["loss"].item(), step)
-        for name, value in self.loss.parts.items():
+        step, output = engine.state.iteration, engine.state.output
+        self.writer.add_scalar("train/loss", output["loss"].item(), step)
+        for name, value in self.loss.parts(output["pred"], output["label"]).items():
             self.writer.add_scalar(f"train/loss_{name}", float(value), step)
         self.writer.add_scalar("train/learning_rate", self.optimizer.param_groups[0]["lr"], step)
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.loss import _Loss
 
+from monai_cryo.networks.output import check_output
+
 __all__ = ["TwoBranchLoss"]
 
 
@@ -16,22 +18,20 @@ class TwoBranchLoss(_Loss):
     """weight x negative log-likelihood of the class + (1 - weight) x binary cross-entropy of the true class's mask.
 
     Both parts are means: over the samples, and over the samples and voxels. The masks of the other classes get no
-    gradient.
+    gradient. A class without an outline, such as a background, is no exception: its true masks are empty, and its
+    channel learns to draw nothing.
 
     Parameters
     ----------
     weight
         Share of the classification, 0..1; the paper's lambda is 0.15.
-
-    Attributes
-    ----------
-    parts
-        ``"classification"`` and ``"segmentation"`` of the last call, detached and unweighted, for logging.
+    label_smoothing
+        Share of the target's probability that is spread evenly over all classes, 0..1; the paper's is 0.
 
     Raises
     ------
     ValueError
-        If `weight` lies outside 0..1.
+        If `weight` or `label_smoothing` lies outside 0..1.
 
     References
     ----------
@@ -39,15 +39,25 @@ class TwoBranchLoss(_Loss):
     Cryo-tomograms", BIBM 2019.
     """
 
-    def __init__(self, weight: float = 0.15) -> None:
+    def __init__(self, weight: float = 0.15, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= weight <= 1:
-            raise ValueError(f"weight must lie in 0..1, got {weight}")
+        for name, value in (("weight", weight), ("label_smoothing", label_smoothing)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in 0..1, got {value}")
         self.weight = weight
-        self.parts: dict[str, Tensor] = {}
+        self.label_smoothing = label_smoothing
+
+    def extra_repr(self) -> str:
+        """Return the parameters."""
+        return f"weight={self.weight}, label_smoothing={self.label_smoothing}"
 
     def forward(self, input: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss, a scalar.
+        """Return the loss, a scalar; arguments and errors are those of `parts`."""
+        parts = self.parts(input, target)
+        return self.weight * parts["classification"] + (1 - self.weight) * parts["segmentation"]
+
+    def parts(self, input: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the loss is the weighted sum of: scalars under ``"classification"`` and ``"segmentation"``.
 
         Parameters
         ----------
@@ -59,13 +69,11 @@ class TwoBranchLoss(_Loss):
         Raises
         ------
         ValueError
-            If shapes disagree or a class is outside 0..K-1.
+            If `input` is something else, shapes disagree or a class is outside 0..K-1.
         """
-        logits, masks = input["logits"], input["masks"]
+        logits, masks = check_output(input)
         true_class, true_mask = target["class"], target["mask"]
         batch, num_classes = logits.shape
-        if masks.shape[:2] != logits.shape:
-            raise ValueError(f"masks must have shape ({batch}, {num_classes}, D, H, W), got {tuple(masks.shape)}")
         if true_class.shape != (batch,):
             raise ValueError(f"class must have shape ({batch},), got {tuple(true_class.shape)}")
         if true_mask.shape != (batch, 1, *masks.shape[2:]):
@@ -75,7 +83,7 @@ class TwoBranchLoss(_Loss):
             raise ValueError(f"class must lie in 0..{num_classes - 1}, got {lowest if lowest < 0 else highest}")
 
         selected = masks[torch.arange(batch, device=masks.device), true_class]
-        classification = F.cross_entropy(logits, true_class)
-        segmentation = F.binary_cross_entropy_with_logits(selected, true_mask[:, 0].to(selected.dtype))
-        self.parts = {"classification": classification.detach(), "segmentation": segmentation.detach()}
-        return self.weight * classification + (1 - self.weight) * segmentation
+        return {
+            "classification": F.cross_entropy(logits, true_class, label_smoothing=self.label_smoothing),
+            "segmentation": F.binary_cross_entropy_with_logits(selected, true_mask[:, 0].to(selected.dtype)),
+        }

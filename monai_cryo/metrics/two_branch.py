@@ -16,6 +16,7 @@ from monai.utils import convert_to_tensor, evenly_divisible_all_gather
 from torch import Tensor
 
 from monai_cryo.metrics.masks import selected_masks
+from monai_cryo.networks.output import check_output
 
 __all__ = ["TwoBranchMetrics"]
 
@@ -34,8 +35,8 @@ class TwoBranchMetrics(Metric):
       they belong to; over samples.
     - `balanced_accuracy`: mean recall over classes.
 
-    A sample without a mask, or with an empty one, counts for the classification alone. Classes without samples are
-    left out of means over classes.
+    A sample without a mask, or with an empty one as in a background class, counts for the classification alone. Classes
+    without samples are left out of means over classes.
 
     Parameters
     ----------
@@ -43,6 +44,8 @@ class TwoBranchMetrics(Metric):
         Names, in the order of the network's channels.
     threshold
         A voxel belongs to the particle if its probability is at least this.
+    thresholds
+        More of them, for the summary alone: what the masks score at each, and which serves them best.
     output_transform
         From ``engine.state.output`` to prediction and label: by default its entries ``"pred"`` and ``"label"``, as a
         batch or decollated. The prediction holds ``"logits"`` and ``"masks"``, the label ``"class"`` and, optionally,
@@ -53,19 +56,35 @@ class TwoBranchMetrics(Metric):
     summary
         Set by `compute`, ready for JSON: ``n``, the five scores above, ``iou`` and ``recall`` (dictionaries by class),
         ``confusion_matrix`` (rows true, columns predicted), ``classes`` and ``threshold``. None where nothing was
-        scored.
+        scored. With `thresholds` also ``by_threshold``, in rising order and `threshold` among them, a list of
+        ``threshold``, ``pixel_accuracy``, ``mean_iou``, ``class_mean_iou`` and ``iou``; and ``best_threshold``, that of
+        the largest `mean_iou`, the lowest of equals.
+
+    Raises
+    ------
+    ValueError
+        If a threshold lies outside 0..1.
     """
 
     def __init__(
         self,
         classes: Sequence[str],
         threshold: float = 0.5,
+        thresholds: Sequence[float] = (),
         output_transform: Callable[[Any], Any] = from_engine(["pred", "label"]),  # noqa: B008
     ) -> None:
         self.classes = list(classes)
         self.threshold = threshold
+        self.thresholds = sorted({threshold, *thresholds})
+        for value in self.thresholds:
+            if not 0 <= value <= 1:
+                raise ValueError(f"threshold must lie in 0..1, got {value}")
         self.summary: dict[str, Any] = {}
         super().__init__(output_transform, skip_unrolling=True)
+
+    def __repr__(self) -> str:
+        """Return the parameters."""
+        return f"TwoBranchMetrics(classes={self.classes}, threshold={self.threshold}, thresholds={self.thresholds})"
 
     def reset(self) -> None:
         """Forget all samples."""
@@ -77,7 +96,8 @@ class TwoBranchMetrics(Metric):
         Raises
         ------
         ValueError
-            If the network has another number of classes or a label is none of them.
+            If the network returns something else than `TwoBranchNet`, has another number of classes or a label is none
+            of them.
         """
         logits, masks, true_class, true_mask = _collate(*output)
         num_classes = len(self.classes)
@@ -86,11 +106,13 @@ class TwoBranchMetrics(Metric):
         for index in true_class.tolist():
             if not 0 <= index < num_classes:
                 raise ValueError(f"class must lie in 0..{num_classes - 1}, got {index}")
-        y_pred, y = selected_masks(logits, masks, true_class, true_mask, self.threshold)
-        iou = compute_iou(y_pred, y, ignore_empty=True)[torch.arange(len(y), device=y.device), true_class]
-        agreement = (y_pred.any(1) == y.any(1)).float().mean((1, 2, 3))
-        agreement = agreement.where(~iou.isnan(), torch.nan)
-        self._rows.append(torch.stack([true_class, logits.argmax(1), iou, agreement], 1).cpu().double())
+        columns = [true_class, logits.argmax(1)]
+        for threshold in self.thresholds:
+            y_pred, y = selected_masks(logits, masks, true_class, true_mask, threshold)
+            iou = compute_iou(y_pred, y, ignore_empty=True)[torch.arange(len(y), device=y.device), true_class]
+            agreement = (y_pred.any(1) == y.any(1)).float().mean((1, 2, 3))
+            columns += [iou, agreement.where(~iou.isnan(), torch.nan)]
+        self._rows.append(torch.stack(columns, 1).cpu().double())
 
     def compute(self) -> dict[str, float]:
         """Score the samples of all ranks and set `summary`.
@@ -100,35 +122,56 @@ class TwoBranchMetrics(Metric):
         NotComputableError
             If no sample was seen.
         """
-        rows = evenly_divisible_all_gather(torch.cat([torch.empty(0, 4, dtype=torch.float64), *self._rows]))
+        nothing = torch.empty(0, 2 + 2 * len(self.thresholds), dtype=torch.float64)
+        rows = evenly_divisible_all_gather(torch.cat([nothing, *self._rows]))
         if len(rows) == 0:
             raise NotComputableError("TwoBranchMetrics needs at least one sample, got none")
         k = len(self.classes)
         true, predicted = rows[:, 0].long(), rows[:, 1].long()
         confusion = torch.bincount(true * k + predicted, minlength=k * k).view(k, k)
-        recall = confusion.diagonal().double() / confusion.sum(1)
-        iou = torch.stack([rows[true == c, 2].nanmean() for c in range(k)])
+        recall = self._by_class(confusion.diagonal().double() / confusion.sum(1))
+        masks = {
+            t: self._mask_scores(true, rows[:, 2 + 2 * i], rows[:, 3 + 2 * i]) for i, t in enumerate(self.thresholds)
+        }
         scores = {
-            "accuracy": (true == predicted).double().mean(),
-            "balanced_accuracy": recall.nanmean(),
-            "pixel_accuracy": rows[:, 3].nanmean(),
-            "mean_iou": rows[:, 2].nanmean(),
-            "class_mean_iou": iou.nanmean(),
+            "accuracy": float((true == predicted).double().mean()),
+            "balanced_accuracy": float(torch.tensor(list(recall.values())).nanmean()),
+            **masks[self.threshold],
         }
-        self.summary = {
-            "n": len(rows),
-            **{name: _or_none(score) for name, score in scores.items()},
-            "iou": {name: _or_none(value) for name, value in zip(self.classes, iou, strict=True)},
-            "recall": {name: _or_none(value) for name, value in zip(self.classes, recall, strict=True)},
-            "confusion_matrix": confusion.tolist(),
-            "classes": self.classes,
-            "threshold": self.threshold,
-        }
+        iou = scores.pop("iou")
+        self.summary = _jsonable(
+            {
+                "n": len(rows),
+                **scores,
+                "iou": iou,
+                "recall": recall,
+                "confusion_matrix": confusion.tolist(),
+                "classes": self.classes,
+                "threshold": self.threshold,
+            }
+        )
+        if len(self.thresholds) > 1:
+            self.summary["by_threshold"] = [_jsonable({"threshold": t, **values}) for t, values in masks.items()]
+            best = max(masks, key=lambda t: masks[t]["mean_iou"])
+            self.summary["best_threshold"] = None if math.isnan(masks[best]["mean_iou"]) else best
         return {
-            **{name: float(score) for name, score in scores.items()},
-            **{f"recall_{name}": float(value) for name, value in zip(self.classes, recall, strict=True)},
-            **{f"iou_{name}": float(value) for name, value in zip(self.classes, iou, strict=True)},
+            **scores,
+            **{f"recall_{name}": value for name, value in recall.items()},
+            **{f"iou_{name}": value for name, value in iou.items()},
         }
+
+    def _mask_scores(self, true: Tensor, iou: Tensor, agreement: Tensor) -> dict[str, Any]:
+        """Return what the masks score at one threshold, from each sample's true class, IoU and agreement."""
+        by_class = torch.stack([iou[true == c].nanmean() for c in range(len(self.classes))])
+        return {
+            "pixel_accuracy": float(agreement.nanmean()),
+            "mean_iou": float(iou.nanmean()),
+            "class_mean_iou": float(by_class.nanmean()),
+            "iou": self._by_class(by_class),
+        }
+
+    def _by_class(self, values: Tensor) -> dict[str, float]:
+        return dict(zip(self.classes, values.tolist(), strict=True))
 
     def completed(self, engine: Engine, name: str) -> None:
         """Put every score into ``engine.state.metrics`` under its own name; `name` is one of them or unused."""
@@ -137,18 +180,22 @@ class TwoBranchMetrics(Metric):
 
 def _collate(pred: Any, label: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return logits, masks, true class and true mask of a batch; samples without a mask get an empty one."""
-    if not isinstance(pred, Mapping):
+    if isinstance(pred, list | tuple) and len(pred) > 0:
+        if not all(isinstance(p, Mapping) and {"logits", "masks"} <= set(p) for p in pred):
+            check_output(pred[0])
         pred = {key: torch.stack([p[key] for p in pred]) for key in ("logits", "masks")}
         empty = torch.zeros_like(pred["masks"][0, :1])
         true_masks = [empty if sample.get("mask") is None else sample["mask"].to(empty) for sample in label]
         label = {"class": torch.tensor([int(sample["class"]) for sample in label]), "mask": torch.stack(true_masks)}
-    logits, masks = (convert_to_tensor(pred[key], track_meta=False) for key in ("logits", "masks"))
+    logits, masks = (convert_to_tensor(value, track_meta=False) for value in check_output(pred))
     true_class = convert_to_tensor(label["class"], track_meta=False, device=logits.device).long()
     if label.get("mask") is None:
         return logits, masks, true_class, torch.zeros_like(masks[:, :1])
     return logits, masks, true_class, convert_to_tensor(label["mask"], track_meta=False, device=logits.device)
 
 
-def _or_none(value: Tensor) -> float | None:
-    number = float(value)
-    return None if math.isnan(number) else number
+def _jsonable(value: Any) -> Any:
+    """Return the same with None for nan, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: _jsonable(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -102,7 +102,7 @@ def test_scalars_after_every_iteration():
     def step(engine, batch):
         pred = {"logits": torch.zeros(2, 3), "masks": torch.zeros(2, 3, 8, 8, 8)}
         label = {"class": torch.tensor([0, 1]), "mask": torch.zeros(2, 1, 8, 8, 8)}
-        return {"loss": loss(pred, label)}
+        return {"loss": loss(pred, label), "pred": pred, "label": label}
 
     writer, engine = Writer(), Engine(step)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)

@@ -28,8 +28,8 @@ def test_against_values_by_hand(weight: float) -> None:
     total = loss(*example())
     assert total.shape == ()
     assert float(total) == pytest.approx(weight * CLASSIFICATION + (1 - weight) * SEGMENTATION)
-    assert float(loss.parts["classification"]) == pytest.approx(CLASSIFICATION)
-    assert float(loss.parts["segmentation"]) == pytest.approx(SEGMENTATION)
+    parts = {name: float(part) for name, part in loss.parts(*example()).items()}
+    assert parts == pytest.approx({"classification": CLASSIFICATION, "segmentation": SEGMENTATION})
 
 
 def test_default_is_the_papers() -> None:
@@ -46,18 +46,34 @@ def test_only_the_true_mask_learns() -> None:
     prediction, target = example()
     for tensor in prediction.values():
         tensor.requires_grad_()
-    loss = TwoBranchLoss()
-    loss(prediction, target).backward()
+    TwoBranchLoss()(prediction, target).backward()
     assert prediction["logits"].grad.all()
     touched = prediction["masks"].grad.flatten(2).abs().sum(2) > 0
     assert touched.tolist() == [[True, False], [False, True]]
-    assert not any(part.requires_grad for part in loss.parts.values())
+
+
+def test_label_smoothing_spreads_a_share_over_all_classes() -> None:
+    prediction, target = example()
+    likelihoods = -prediction["logits"].log_softmax(1)
+    expected = 0.8 * CLASSIFICATION + 0.2 * float(likelihoods.mean())
+    assert float(TwoBranchLoss(label_smoothing=0.2).parts(prediction, target)["classification"]) == pytest.approx(
+        expected
+    )
+
+
+def test_an_empty_mask_teaches_its_channel_to_draw_nothing() -> None:
+    prediction, target = example()
+    prediction["masks"].requires_grad_()
+    TwoBranchLoss()(prediction, {**target, "mask": torch.zeros_like(target["mask"])}).backward()
+    pushed = prediction["masks"].grad.flatten(2)
+    assert (pushed[0, 0] > 0).all() and (pushed[1, 1] > 0).all()  # noqa: PT018
+    assert not pushed[0, 1].any() and not pushed[1, 0].any()  # noqa: PT018
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("masks", torch.zeros(2, 3, 1, 1, 2), r"masks must have shape \(2, 2, D, H, W\), got \(2, 3, 1, 1, 2\)"),
+        ("masks", torch.zeros(2, 3, 1, 1, 2), r"logits \(B, K\) and masks .*, got .* masks \(2, 3, 1, 1, 2\)$"),
         ("class", torch.tensor([0]), r"class must have shape \(2,\), got \(1,\)"),
         ("class", torch.tensor([0, 2]), r"class must lie in 0\.\.1, got 2"),
         ("class", torch.tensor([-1, 0]), r"class must lie in 0\.\.1, got -1"),
@@ -72,7 +88,27 @@ def test_refuses_what_does_not_fit(key: str, value: Tensor, message: str) -> Non
         TwoBranchLoss()(prediction, target)
 
 
-@pytest.mark.parametrize("weight", [-0.1, 1.1])
-def test_refuses_other_weights(weight: float) -> None:
-    with pytest.raises(ValueError, match=rf"weight must lie in 0\.\.1, got {weight}"):
-        TwoBranchLoss(weight)
+@pytest.mark.parametrize(
+    ("output", "found"),
+    [
+        (torch.zeros(2, 4, 8, 8, 8), r"a tensor \(2, 4, 8, 8, 8\)"),
+        ({"out": torch.zeros(2, 4)}, r"a dictionary with out \(2, 4\)"),
+        ({"logits": torch.zeros(2, 4), "masks": [1]}, r"a dictionary with logits \(2, 4\), masks list"),
+        ({}, "a dictionary with nothing"),
+        ([torch.zeros(2, 4)], "a list"),
+    ],
+)
+def test_refuses_the_output_of_another_kind_of_network(output: object, found: str) -> None:
+    with pytest.raises(ValueError, match=f"^the network must return a dictionary with logits .*, got {found}$"):
+        TwoBranchLoss()(output, example()[1])
+
+
+@pytest.mark.parametrize("name", ["weight", "label_smoothing"])
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_refuses_other_shares(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"{name} must lie in 0\.\.1, got {value}"):
+        TwoBranchLoss(**{name: value})
+
+
+def test_shows_its_parameters() -> None:
+    assert repr(TwoBranchLoss(0.3, 0.05)) == "TwoBranchLoss(weight=0.3, label_smoothing=0.05)"

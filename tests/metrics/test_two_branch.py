@@ -99,10 +99,10 @@ def test_decollated_samples_with_and_without_masks() -> None:
 
 def test_no_masks_at_all() -> None:
     pred, label = batch()
-    metric = TwoBranchMetrics(CLASSES)
+    metric = TwoBranchMetrics(CLASSES, thresholds=[0.2])
     metric.update((pred, {"class": label["class"]}))
     metric.compute()
-    for key in ("pixel_accuracy", "mean_iou", "class_mean_iou"):
+    for key in ("pixel_accuracy", "mean_iou", "class_mean_iou", "best_threshold"):
         assert metric.summary[key] is None
     assert metric.summary["accuracy"] == pytest.approx(EXPECTED["accuracy"])
 
@@ -115,6 +115,27 @@ def test_threshold() -> None:
         metric.update((pred, label))
         metric.compute()
         assert (metric.summary["mean_iou"], metric.summary["threshold"]) == (iou, threshold)
+
+
+def test_several_thresholds_at_once() -> None:
+    pred, label = batch([(0, 0, 4, 4), (1, 1, 4, 2), (2, 0, 4, 4), (3, 3, 0, 0)])
+    pred["masks"] = pred["masks"].clamp(-1, 1)  # probabilities 0.27 and 0.73
+    metric = TwoBranchMetrics(CLASSES, threshold=0.5, thresholds=[0.9, 0.2, 0.5])
+    metric.update((pred, label))
+    scores = metric.compute()
+    expected = {0.2: (4 / 8 + 2 / 8) / 3, 0.5: (1 + 2 / 4) / 3, 0.9: 0.0}
+    found = {row["threshold"]: row["mean_iou"] for row in metric.summary["by_threshold"]}
+    assert found == pytest.approx(expected)
+    assert list(found) == [0.2, 0.5, 0.9]
+    assert metric.summary["best_threshold"] == 0.5
+    assert scores["mean_iou"] == metric.summary["mean_iou"] == found[0.5]
+    assert metric.summary["by_threshold"][0]["iou"] == {
+        "ribosome": 0.5,
+        "proteasome": 0.25,
+        "tric": 0.0,
+        "membrane": None,
+    }
+    assert json.loads(json.dumps(metric.summary, allow_nan=False)) == metric.summary
 
 
 class Echo(nn.Module):
@@ -186,5 +207,24 @@ def test_refuses_what_does_not_fit() -> None:
         TwoBranchMetrics(["a", "b"]).update((pred, label))
     with pytest.raises(ValueError, match=r"class must lie in 0\.\.3, got 7"):
         TwoBranchMetrics(CLASSES).update((pred, {**label, "class": torch.full((6,), 7)}))
+    with pytest.raises(ValueError, match=r"threshold must lie in 0\.\.1, got 1\.5"):
+        TwoBranchMetrics(CLASSES, thresholds=[1.5])
     with pytest.raises(NotComputableError, match="at least one sample"):
         TwoBranchMetrics(CLASSES).compute()
+
+
+@pytest.mark.parametrize(
+    ("pred", "found"),
+    [
+        (torch.zeros(6, 4, 2, 2, 2), r"a tensor \(6, 4, 2, 2, 2\)"),
+        ([torch.zeros(4, 2, 2, 2)] * 6, r"a tensor \(4, 2, 2, 2\)"),
+        ([{"logits": torch.zeros(4)}] * 6, r"a dictionary with logits \(4,\)"),
+    ],
+)
+def test_refuses_the_output_of_another_kind_of_network(pred: Any, found: str) -> None:
+    with pytest.raises(ValueError, match=rf"^the network must return a dictionary with logits .*, got {found}$"):
+        TwoBranchMetrics(CLASSES).update((pred, batch()[1]))
+
+
+def test_shows_its_parameters() -> None:
+    assert repr(TwoBranchMetrics(["a"], 0.2)) == "TwoBranchMetrics(classes=['a'], threshold=0.2, thresholds=[0.2])"

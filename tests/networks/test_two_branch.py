@@ -16,6 +16,10 @@ from monai_cryo.losses import TwoBranchLoss
 from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet
 from monai_cryo.networks.two_branch import _DecoderStack, _Mixed
 
+needs_bfloat16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor emulates bfloat16: minutes"
+)
+BOTH = ["float32", pytest.param("bfloat16", marks=needs_bfloat16)]
 SMALL = {"features": (2, 4, 4, 6, 8), "fc": (8, 8), "num_classes": 3}
 
 
@@ -32,7 +36,7 @@ def pair(**kwargs: object) -> tuple[TwoBranchNet, TwoBranchNet]:
     return plain, mixed
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", BOTH)
 @pytest.mark.parametrize(
     "box", [(8,) * 3, (16,) * 3, (24,) * 3, (32,) * 3, (40,) * 3, (48,) * 3, (32, 40, 48), (8, 72, 16)]
 )
@@ -124,7 +128,7 @@ def test_refuses_other_inputs(shape: tuple[int, ...]) -> None:
     [
         ({"features": (8, 16)}, r"features must hold 5 channel counts, got \(8, 16\)"),
         ({"fc": (8,)}, r"fc must hold 2 layer widths, got \(8,\)"),
-        ({"precision": "float16"}, r"precision must be one of .*, got 'float16'"),
+        ({"precision": "float16"}, r"precision must be one of auto, float32, bfloat16, got 'float16'"),
     ],
 )
 def test_refuses_other_arguments(kwargs: dict[str, object], message: str) -> None:
@@ -132,6 +136,7 @@ def test_refuses_other_arguments(kwargs: dict[str, object], message: str) -> Non
         TwoBranchNet(**kwargs)
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("norm", [None, "batch"])
 def test_bfloat16_agrees_with_float32(norm: str | None) -> None:
     plain, mixed = pair(features=(8, 8, 16, 16, 32), norm=norm, dropout=0.0)
@@ -142,6 +147,7 @@ def test_bfloat16_agrees_with_float32(norm: str | None) -> None:
         torch.testing.assert_close(got[key], value, rtol=0.02, atol=0.02 * float(value.detach().std() + 1))
 
 
+@needs_bfloat16
 def test_bfloat16_keeps_small_maps_in_float32() -> None:
     _, mixed = pair()
     kinds: dict[int, set[torch.dtype]] = {}
@@ -155,6 +161,19 @@ def test_bfloat16_keeps_small_maps_in_float32() -> None:
     assert {p.dtype for p in mixed.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("precision", BOTH)
+def test_all_maps_are_channels_last(precision: str) -> None:
+    network = TwoBranchNet(**SMALL, precision=precision)
+    layouts: list[bool] = []
+    for module in [*network.encoder, network.deepest, *network.decoder]:
+        module.register_forward_hook(
+            lambda _m, _i, out: layouts.append(out.is_contiguous(memory_format=torch.channels_last_3d))
+        )
+    network(sample(2, 1, 16, 16, 16))
+    assert len(layouts) == 9
+    assert all(layouts)
+
+
 def poison() -> None:
     """Leave freed memory full of NaN behind, so that whatever a kernel forgets to write shows."""
     for size in (512, 1024, 4096, 16384, 65536):
@@ -162,6 +181,7 @@ def poison() -> None:
         del held
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("box", [16, 40])
 def test_bfloat16_network_has_finite_gradients(box: int) -> None:
     for attempt in range(15):
@@ -175,11 +195,12 @@ def test_bfloat16_network_has_finite_gradients(box: int) -> None:
             assert parameter.grad.isfinite().all(), name
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8])
 def test_bfloat16_layer_has_the_gradients_of_float32(size: int) -> None:
     for attempt in range(5):
         x, gradient = sample(6, 16, size, size, size, seed=attempt), sample(6, 8, size, size, size, seed=99)
-        layer = _Mixed(nn.Conv3d(16, 8, 3, padding=1), mixed=True).to(memory_format=torch.channels_last_3d)
+        layer = _Mixed(nn.Conv3d(16, 8, 3, padding=1), "bfloat16").to(memory_format=torch.channels_last_3d)
         (expected,) = torch.autograd.grad(layer.layer(x), layer.layer.weight, gradient)
         poison()
         y = layer(x.contiguous(memory_format=torch.channels_last_3d))
@@ -188,15 +209,17 @@ def test_bfloat16_layer_has_the_gradients_of_float32(size: int) -> None:
         assert (got - expected).norm() < 0.01 * expected.norm()
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("size", [2, 4, 10])
 def test_bfloat16_decoder_fills_odd_sizes(size: int) -> None:
     x = sample(4, 16, size, size, size)
-    stack = _DecoderStack(nn.ConvTranspose3d(16, 8, 2, 2), nn.Identity(), mixed=True)
+    stack = _DecoderStack(nn.ConvTranspose3d(16, 8, 2, 2), nn.Identity(), "bfloat16")
     poison()
     out = stack(x, torch.zeros(4, 8, *[2 * size + 1] * 3))
     torch.testing.assert_close(out[:, 8:], stack.deconvolution(x, [2 * size + 1] * 3), rtol=0.02, atol=0.02)
 
 
+@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="this processor has no AMX: the tests above were it")
 def test_bfloat16_without_amx() -> None:
     """Where the CPU has AMX, ask oneDNN for the kernels of those that have not: theirs are the wrong gradients."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "bfloat16 and not amx", __file__]

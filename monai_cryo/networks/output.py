@@ -1,0 +1,47 @@
+"""What a two-branch network answers, checked in one place for loss, metrics and everybody's own networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["check_output"]
+
+
+def check_output(output: Any) -> tuple[Tensor, Tensor]:
+    """Return the logits of classes and masks that a network gave.
+
+    Parameters
+    ----------
+    output
+        ``"logits"`` (B, K) and ``"masks"`` (B, K, D, H, W), as from `TwoBranchNet`; other entries are ignored.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    logits, masks = (output.get("logits"), output.get("masks")) if isinstance(output, Mapping) else (None, None)
+    if not (
+        isinstance(logits, Tensor)
+        and isinstance(masks, Tensor)
+        and logits.ndim == 2
+        and masks.ndim == 5
+        and masks.shape[:2] == logits.shape
+    ):
+        raise ValueError(
+            "the network must return a dictionary with logits (B, K) and masks (B, K, D, H, W), "
+            f"got {_describe(output)}"
+        )
+    return logits, masks
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        entries = [f"{k} {tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__}" for k, v in value.items()]
+        return f"a dictionary with {', '.join(entries) or 'nothing'}"
+    return f"a {type(value).__name__}"
