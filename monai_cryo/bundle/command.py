@@ -111,6 +111,7 @@ def save_config(output_dir: str, writer: Any = None, argv: Sequence[str] | None 
         value = DefaultParseValue(text)
         if _top(name) in parser.config and value is not None:  # as monai.bundle does
             parser[name.replace("#", ID_SEP_KEY)] = value
+    del parser.config[parser.meta_key]
     line = "python -m monai.bundle " + shlex.join(argv[1:])
     versions = f"monai_cryo {__version__}, monai {monai.__version__}, torch {torch.__version__}"
     versions += f", Python {platform.python_version()}"

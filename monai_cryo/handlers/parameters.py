@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 
 from monai_cryo.io.atomic import replacing
 
-# numbers of a range, a position or a shift are shown; curves and fields are not
+# numbers of a range, a position or a shift are shown; matrices, curves and fields are not
 _LONGEST = 3
 
 
@@ -80,7 +80,7 @@ def flatten(drawn: Mapping[str, Any] | None, prefix: str = "") -> Iterator[tuple
         if isinstance(value, Mapping):
             yield from flatten(value, f"{name}.")
         elif isinstance(value, list | tuple):
-            if len(value) <= _LONGEST:
+            if len(value) <= _LONGEST and not any(isinstance(v, list | tuple) for v in value):
                 yield from flatten({str(i): v for i, v in enumerate(value)}, f"{name}.")
         elif value is not None:
             yield name, value

@@ -249,7 +249,7 @@ def test_the_papers_constants(bundle_root):
 
 def test_two_processes_train_the_multi_gpu_config(bundle_root, tmp_path):
     options = {**TINY, "max_epochs": 1, "output_dir": str(tmp_path / "out")}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29617", "-m"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m"]
     command += ["monai.bundle", "run", "training", "--bundle_root", str(bundle_root), "--config_file"]
     command += [str(configs(bundle_root, "train", "multi_gpu_train"))]
     for name, value in options.items():

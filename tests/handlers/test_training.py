@@ -207,7 +207,7 @@ def test_the_average_carries_the_record():
 
 
 DRAWN = {
-    "RandPosed": {"rotation": [1.0] * 9, "shift_vox": [0.5, -1.0, 2.0]},
+    "RandPosed": {"rotation": [[1.0] * 3] * 3, "curve": [1.0] * 4, "shift_vox": [0.5, -1.0, 2.0]},
     "FourierComposed": {"RandSNR": {"snr": 0.25, "seed": 123, "stage": "after"}, "RandMissingWedge": None},
 }
 
