@@ -68,11 +68,11 @@ class SimulateBatch(PrepareBatch):
             {
                 **{k: batchdata[k].tolist() for k in ("class", "posed", "radius_vox")},
                 "image": batchdata["image"].to(**to),
-                "mask": batchdata["mask"].to(**to).float(),
+                "mask": batchdata["mask"].to(**to),
             },
             drawn,
         )
-        label = {"class": batchdata["class"].to(**to), "mask": data["mask"], "parameters": drawn}
+        label = {"class": batchdata["class"].to(**to), "mask": data["mask"].float(), "parameters": drawn}
         return _normalized(data["image"], self.normalize), label
 
 

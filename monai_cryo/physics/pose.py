@@ -33,15 +33,14 @@ def rotation_from_uniform(u: Tensor) -> Tensor:
     ----------
     Shoemake (1992) Uniform random rotations, in Graphics Gems III, 124-132.
     """
-    a, b, c = (1 - u[..., 0]).sqrt(), u[..., 0].sqrt(), 2 * math.pi * u[..., 1:]
-    x, y = a * c[..., 0].sin(), a * c[..., 0].cos()
-    z, w = b * c[..., 1].sin(), b * c[..., 1].cos()
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    # unit quaternions (x, y, z) + w, and of them I + 2 w K + 2 K^2 with K v = (x, y, z) x v
+    length = torch.stack([1 - u[..., 0], u[..., 0]], dim=-1).sqrt()
+    pairs = torch.view_as_real(torch.polar(length, 2 * math.pi * u[..., 1:]))
+    (y, x), (w, z) = (p.unbind(-1) for p in pairs.unbind(-2))
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    turned = w[..., None, None] * cross + cross @ cross
+    return torch.eye(3, dtype=u.dtype, device=u.device) + 2 * turned
 
 
 def bounding_radius(volume: Tensor) -> int:

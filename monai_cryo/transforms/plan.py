@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -175,8 +174,7 @@ class FourierPlan:
         colour
             Radial amplitude, (B, R), of mean square 1 over the full grid; None: white.
         """
-        kind: dict[str, Any] = {"dtype": self.volume.dtype, "device": self.volume.device}
-        grain = torch.stack([half_grid_noise(self.volume.shape[1:], [seed], **kind) for seed in seeds])
+        grain = half_grid_noise(self.volume.shape, seeds, dtype=self.volume.dtype, device=self.volume.device)
         self._grain = grain, before.to(self.volume), after.to(self.volume), colour
 
     def image(self) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -95,21 +95,18 @@ class RandPose(RandDrawable):
         if not on:
             return list(batches)
         first = batches[0]
-        floating = [b.to(first.dtype) for b in batches]
-        binary = [m == "nearest" and bool(((b == 0) | (b == 1)).all()) for m, b in zip(modes, batches, strict=True)]
-        linear = [k for k, mode in enumerate(modes) if mode == "bilinear" or binary[k]]
-        stacked = torch.cat([floating[k] for k in linear], dim=1) if linear else first[:, :0]
         matrix, shift = self._matrices(parameters, first)
-        moved = self._linear(stacked, on, matrix, shift, parameters, radius_vox)
-        out: list[Tensor] = []
-        for k, batch in enumerate(batches):
-            if k in linear:
-                values, moved = moved[:, : batch.shape[1]], moved[:, batch.shape[1] :]
-                out.append((values >= 0.5).to(batch.dtype) if binary[k] else values)
-            else:
-                labels = floating[k].clone()
-                labels[on] = move(floating[k][on], matrix[on], shift[on], mode="nearest")
-                out.append(labels.to(batch.dtype))
+        binary = [mode == "nearest" and _is_binary(b) for mode, b in zip(modes, batches, strict=True)]
+        linear = [k for k, mode in enumerate(modes) if mode == "bilinear" or binary[k]]
+        out = list(batches)
+        moved = self._linear(
+            [batches[k] for k in linear], [binary[k] for k in linear], matrix, shift, parameters, radius_vox
+        )
+        for k, values in zip(linear, moved, strict=True):
+            out[k] = values
+        for k in set(range(len(out))) - set(linear):
+            out[k] = batches[k].clone()
+            out[k][on] = move(batches[k][on].to(first.dtype), matrix[on], shift[on], mode="nearest").to(out[k].dtype)
         return out
 
     @staticmethod
@@ -124,33 +121,35 @@ class RandPose(RandDrawable):
 
     @staticmethod
     def _linear(
-        stacked: Tensor,
-        on: Sequence[int],
+        batches: Sequence[Tensor],
+        binary: Sequence[bool],
         matrix: Tensor,
         shift: Tensor,
         parameters: Sequence[Draw],
         radius_vox: Sequence[int] | None,
-    ) -> Tensor:
-        """Move (B, K, D, H, W) by trilinear interpolation, one resampling for all particles of a size."""
-        if not stacked.shape[1]:
-            return stacked
-        radius = [bounding_radius(item) for item in stacked] if radius_vox is None else [int(r) for r in radius_vox]
+    ) -> list[Tensor]:
+        """Move batches by trilinear interpolation, one resampling for all particles of a size; cut binary ones."""
+        if not batches:
+            return []
         groups: dict[int, list[int]] = {}
-        for i in on:
-            reach = max(1.0, cast(Parameters, parameters[i])["zoom"])
-            groups.setdefault(int(np.ceil(radius[i] * reach)), []).append(i)
-        result = torch.zeros_like(stacked, memory_format=torch.contiguous_format)
-        still = sorted(set(range(len(stacked))) - set(on))
-        if still:
-            result[still] = stacked[still]
-        count, voxels = stacked.shape[1], stacked[0, 0].numel()
+        for i, drawn in enumerate(parameters):
+            if drawn is not None:
+                radius = max(bounding_radius(b[i]) for b in batches) if radius_vox is None else int(radius_vox[i])
+                groups.setdefault(int(np.ceil(radius * max(1.0, drawn["zoom"]))), []).append(i)
+        result = [torch.zeros_like(b, memory_format=torch.contiguous_format) for b in batches]
+        still = torch.tensor([i for i, p in enumerate(parameters) if p is None], dtype=torch.long, device=matrix.device)
+        for out, batch in zip(result, batches, strict=True):
+            out.index_copy_(0, still, batch.index_select(0, still))
+        channels, voxels = [b.shape[1] for b in batches], batches[0][0, 0].numel()
         for reach, members in groups.items():
-            at = torch.tensor(members, device=stacked.device)
-            particles = central(stacked, reach).index_select(0, at)
-            values, index = move_within(particles, matrix[at], shift[at], stacked.shape, reach)
-            volume = at[:, None] * count + torch.arange(count, device=at.device)
-            place = index[:, None] + volume[..., None] * voxels
-            result.view(-1).scatter_(0, place.flatten(), values.flatten())
+            at = torch.tensor(members, device=matrix.device)
+            # only the cubes around the particles are touched, not the boxes
+            particles = torch.cat([central(b, reach).index_select(0, at).to(matrix) for b in batches], dim=1)
+            moved, index = move_within(particles, matrix[at], shift[at], batches[0].shape, reach)
+            for out, values, cut in zip(result, moved.split(channels, dim=1), binary, strict=True):
+                volume = at[:, None] * out.shape[1] + torch.arange(out.shape[1], device=at.device)
+                place = (index[:, None] + volume[..., None] * voxels).flatten()
+                out.view(-1).scatter_(0, place, (values >= 0.5 if cut else values).to(out.dtype).flatten())
         return result
 
     def __call__(  # type: ignore[override]
@@ -201,6 +200,8 @@ class RandPose(RandDrawable):
         """Record the draw, and turn the affine with the array."""
         if not isinstance(result, MetaTensor):
             return result
+        if self.parameters is None:  # the caller's own array: the record must not enter its history
+            result = result.view_as(result)
         affine = None if self.parameters is None else self._index_affine(self.parameters, result.shape)
         info = {"parameters": self.parameters, "mode": mode}
         placed: MetaTensor = self.push_transform(result, affine=affine, extra_info=info)
@@ -234,6 +235,11 @@ class RandPose(RandDrawable):
         assert isinstance(result, MetaTensor)
         result.affine = data.affine @ torch.linalg.inv(self._index_affine(drawn, data.shape))
         return result
+
+
+def _is_binary(labels: Tensor) -> bool:
+    """Whether labels are 0 and 1 alone."""
+    return labels.dtype == torch.bool or bool(((labels == 0) | (labels == 1)).all())
 
 
 def _cast(result: NdarrayOrTensor, image: NdarrayOrTensor) -> NdarrayOrTensor:

@@ -80,10 +80,10 @@ def parse_choice(name: str, value: Choice, words: Any) -> dict[str, float]:
 
 def uniform(state: np.random.RandomState, bounds: Bounds, *size: int) -> Any:
     """Draw a uniform number, or a (nested) list of them of the given size."""
-    if bounds[0] == bounds[1]:
-        return np.full(size, bounds[0]).tolist()
-    drawn = state.uniform(*bounds, size=size or None)
-    return drawn.tolist() if size else float(drawn)
+    fixed = bounds[0] == bounds[1]
+    if not size:
+        return bounds[0] if fixed else float(state.uniform(*bounds))
+    return np.full(size, bounds[0]).tolist() if fixed else state.uniform(*bounds, size=size).tolist()
 
 
 def log_uniform(state: np.random.RandomState, bounds: Bounds) -> float:
