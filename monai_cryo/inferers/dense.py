@@ -22,6 +22,7 @@ from monai_cryo.networks import TwoBranchNet
 __all__ = ["DenseInferer", "DenseReading", "standardize_whole"]
 
 _GRID = 16  # voxels between the places of the deepest map: all blocks begin on one grid, so that they agree
+_HALO = 48  # voxels read around a core: the network sees 47
 
 Allocate = Callable[[str, tuple[int, ...], type[np.generic]], NDArray[Any]]
 Block = Callable[[Tensor], Tensor]
@@ -53,22 +54,19 @@ class DenseReading:
 class DenseInferer:
     """Read whole tomograms with a `TwoBranchNet` trained on boxes of 40 voxels.
 
-    The volume is read in overlapping blocks. The convolutions run over a block as they are; the classifier answers for
-    every window of 40 voxels at `stride` (see `window_logits`). Blocks begin on one grid of 16 voxels, so that where
-    their halo covers the network's view they agree exactly. Against windows cut out one by one there is one difference:
-    the convolutions see what lies around a window instead of zeros. What is outside the tomogram is 0 after
-    normalisation.
+    The volume is read in blocks: cores that tile it, with all around them that the network sees. The convolutions run
+    over a block as they are; the classifier answers for every window of 40 voxels at `stride` (see `window_logits`).
+    Cores begin on one grid of 16 voxels, so that the answer does not depend on their size. Against windows cut out one
+    by one there is one difference: the first three encoder stacks and the decoder see what lies around a window instead
+    of zeros. What is outside the tomogram is 0 after normalisation.
 
     Parameters
     ----------
     network
         In evaluation mode, without normalisation or with batch normalisation: others measure over the box, and a block
         is no box.
-    block
-        Largest size of a block, halo included; memory grows with its cube.
-    halo
-        Voxels a block overlaps its neighbours by on each side, a multiple of 16. The classifier sees 31 voxels around
-        a core, the masks 47: from 48 on the block's size changes nothing, at 32 next to nothing.
+    core
+        Largest size of a core, a multiple of 16. Time falls and memory grows with it, the latter with (core + 96)^3.
     stride
         Voxels between the windows classified: 8; 4 or 2, which run the encoder 8 or 64 times.
     threshold
@@ -86,16 +84,13 @@ class DenseInferer:
         self,
         network: TwoBranchNet,
         *,
-        block: int = 160,
-        halo: int = 32,
+        core: int = 96,
         stride: int = CELL,
         threshold: float = 0.5,
         background: int | None = None,
     ) -> None:
-        if halo % _GRID or halo < 2 * _GRID:
-            raise ValueError(f"halo must be a multiple of {_GRID} from {2 * _GRID}, got {halo}")
-        if block % _GRID or block < 2 * halo + _GRID:
-            raise ValueError(f"block must be a multiple of {_GRID} from 2 * halo + {_GRID}, got {block}, halo {halo}")
+        if core % _GRID or core < _GRID:
+            raise ValueError(f"core must be a multiple of {_GRID}, got {core}")
         if stride not in (2, 4, CELL):
             raise ValueError(f"stride must be 2, 4 or {CELL}, got {stride}")
         for layer in network.modules():
@@ -104,8 +99,7 @@ class DenseInferer:
             ):
                 raise ValueError(f"dense reading needs batch normalisation or none, found {type(layer).__name__}")
         self.network = network
-        self.block = block
-        self.halo = halo
+        self.core = core
         self.stride = stride
         self.threshold = threshold
         self.background = background
@@ -158,11 +152,11 @@ class DenseInferer:
         return reading
 
     def _cores(self, shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-        """Parts of the volume, of multiples of 16 voxels, that blocks answer for; the last may reach beyond it."""
+        """Tile the volume with cores of like size; the last may reach beyond it."""
         axes = []
         for n in shape:
             cells = math.ceil(n / _GRID)
-            count = math.ceil(cells * _GRID / (self.block - 2 * self.halo))
+            count = math.ceil(cells * _GRID / self.core)
             step = math.ceil(cells / count) * _GRID
             axes.append([slice(a, min(a + step, cells * _GRID)) for a in range(0, cells * _GRID, step)])
         return product(*axes)
@@ -179,13 +173,11 @@ class DenseInferer:
         for step in product(steps, repeat=3):
             shift = [(s + 0.5) * self.stride - CELL / 2 for s in step]
             cells = (_encode(self.network, _shifted(x, shift)) if any(shift) else skips)[-1]
-            first = (self.halo - WINDOW // 2 + CELL // 2) // CELL - 1
+            first = (_HALO - WINDOW // 2 + CELL // 2) // CELL - 1
             logits = window_logits(self.network, cells.float())[0]
             part = tuple(slice(first, first + n * self.stride // CELL) for n in size)
             scores[(slice(None), *(slice(s, None, len(steps)) for s in step))] = logits[(slice(None), *part)].softmax(0)
         masks = _decode(self.network, skips)[0].sigmoid()
-        inner = tuple(slice(self.halo, self.halo + s.stop - s.start) for s in core)
-        masks = masks[(slice(None), *inner)]
         smooth = F.interpolate(scores[None], scale_factor=self.stride, mode="trilinear")[0]
         smooth = smooth[(slice(None), *(slice(CELL, CELL + s.stop - s.start) for s in core))]
         maps = smooth * masks
@@ -206,7 +198,7 @@ class DenseInferer:
 
     def _cut(self, volume: NDArray[Any], core: tuple[slice, ...], prepare: Block) -> Tensor:
         """Return the normalised block around a core, 0 outside the volume."""
-        wanted = [(s.start - self.halo, s.stop + self.halo) for s in core]
+        wanted = [(s.start - _HALO, s.stop + _HALO) for s in core]
         bounds = [(max(a, 0), min(b, n)) for (a, b), n in zip(wanted, volume.shape, strict=True)]
         part = torch.from_numpy(np.array(volume[tuple(slice(*b) for b in bounds)], np.float32))
         pad = [p for (a, b), (low, high) in zip(wanted, bounds, strict=True) for p in (b - high, low - a)]
@@ -238,18 +230,33 @@ def _shifted(x: Tensor, shift: Sequence[float]) -> Tensor:
 
 
 def _encode(network: TwoBranchNet, x: Tensor) -> list[Tensor]:
-    """Feature maps of the first three encoder stacks, and what the fourth is given: cells of 8 voxels."""
+    """Feature maps of the first three encoder stacks around the core, and what the fourth is given, all of it."""
     maps: list[Tensor] = []
-    for stack in network.encoder[:3]:
-        maps.append(stack(F.max_pool3d(maps[-1], 2) if maps else x))
-    return [*maps, F.max_pool3d(maps[-1], 2)]
+    for level, stack in enumerate(network.encoder[:3]):
+        x = stack(x)
+        maps.append(_around(x, level))
+        x = F.max_pool3d(x, 2)
+    return [*maps, x]
 
 
-def _decode(network: TwoBranchNet, skips: list[Tensor]) -> Tensor:
-    """Logits of the masks, from what `_encode` returned, which this empties."""
-    skips.append(network.encoder[3](skips.pop()))
-    x = network.deepest(F.max_pool3d(skips[-1], 2).float())
-    for stack in network.decoder:
-        x = stack(x, skips.pop())
-    masks: Tensor = network.segmenter(x)
+def _decode(network: TwoBranchNet, maps: list[Tensor]) -> Tensor:
+    """Logits of the masks of the core, from what `_encode` returned.
+
+    A convolution needs one cell around what it is to give: every stage gets two cells around the core, of its own size,
+    and gives one, which are two of the next stage.
+    """
+    fourth = network.encoder[3](maps[3])
+    x = _cropped(network.deepest(_around(F.max_pool3d(fourth, 2), 4).float()), 1)
+    for stack, skip in zip(network.decoder, [_around(fourth, 3), *reversed(maps[:3])], strict=True):
+        x = _cropped(stack(x, skip), 1)
+    masks: Tensor = network.segmenter(_cropped(x, 1))
     return masks.float()
+
+
+def _around(features: Tensor, level: int) -> Tensor:
+    """Return the core and two cells of 2^level voxels around it; a copy, so that the rest can be freed."""
+    return _cropped(features, _HALO // 2**level - 2).clone()
+
+
+def _cropped(x: Tensor, cells: int) -> Tensor:
+    return F.pad(x, [-cells] * 6)

@@ -24,16 +24,13 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(2.0, 3.0, shape).astype(np.float32)
 
 
-def test_blocks_agree_with_the_whole() -> None:
+def test_the_size_of_cores_changes_nothing() -> None:
     volume, net = noise(16, 14, 30), network()
-    whole = DenseInferer(net, block=128, halo=48)(volume)
-    parts = DenseInferer(net, block=112, halo=48)(volume)  # the network sees 47 voxels to each side
+    whole, parts = DenseInferer(net, core=32)(volume), DenseInferer(net, core=16)(volume)
     np.testing.assert_allclose(parts.scores, whole.scores, atol=1e-5)
     for a, b in zip(parts.maps, whole.maps, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
     assert (parts.labels == whole.labels).mean() > 0.99
-    narrow = DenseInferer(net, block=80, halo=32)(volume)
-    np.testing.assert_allclose(narrow.scores, whole.scores, atol=1e-5)  # the classifier sees no farther than 32
 
 
 def test_scores_are_those_of_windows_on_their_centres() -> None:
@@ -41,7 +38,7 @@ def test_scores_are_those_of_windows_on_their_centres() -> None:
     standard = standardize_whole(volume)(torch.from_numpy(volume))
     around = torch.nn.functional.pad(standard, [64] * 6)
     for stride in (8, 4):
-        reading = DenseInferer(net, block=96, stride=stride)(volume)
+        reading = DenseInferer(net, core=32, stride=stride)(volume)
         assert reading.scores.shape == (3, 24 // stride, 16 // stride, 32 // stride)
         for index in [(0, 0, 0), (2, 1, 3)]:
             # a wide box around the window, on its grid of 8: what `window_logits` is tested on
@@ -63,7 +60,7 @@ def _centre_window(net: TwoBranchNet, wide: torch.Tensor) -> np.ndarray:
 
 def test_masks_are_the_networks_own() -> None:
     volume, net = noise(32, 32, 32), network()
-    reading = DenseInferer(net, block=128, halo=48)(volume, lambda _: lambda block: block)
+    reading = DenseInferer(net, core=32)(volume, lambda _: lambda block: block)
     around = torch.nn.functional.pad(torch.from_numpy(volume), [48] * 6)
     with torch.inference_mode():
         masks = net(around[None, None])["masks"][0, :, 48:-48, 48:-48, 48:-48].sigmoid().numpy()
@@ -80,7 +77,7 @@ def test_masks_are_the_networks_own() -> None:
 
 
 def test_a_background_class_has_scores_but_no_voxels() -> None:
-    reading = DenseInferer(network(), block=96, background=1)(noise(24, 24, 24))
+    reading = DenseInferer(network(), core=32, background=1)(noise(24, 24, 24))
     assert reading.scores[1].min() > 0
     assert not reading.maps[1].any()
     assert not (reading.labels == 2).any()
@@ -94,12 +91,12 @@ def test_memory_maps_and_progress(tmp_path: Path) -> None:
     def allocate(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
         return np.memmap(tmp_path / name, dtype, "w+", shape=shape)
 
-    reading = DenseInferer(network(), block=96)(
+    reading = DenseInferer(network(), core=32)(
         volume, allocate=allocate, progress=lambda done, total: seen.append((done, total))
     )
     assert seen == [(1, 2), (2, 2)]
     assert {p.name for p in tmp_path.iterdir()} == {"v.npy", "map_0", "map_1", "map_2", "labels"}
-    np.testing.assert_array_equal(reading.labels, DenseInferer(network(), block=96)(np.array(volume)).labels)
+    np.testing.assert_array_equal(reading.labels, DenseInferer(network(), core=32)(np.array(volume)).labels)
 
 
 def test_standardisation_is_measured_on_the_whole() -> None:
@@ -117,10 +114,8 @@ def test_standardisation_is_measured_on_the_whole() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"halo": 24}, "halo must be a multiple of 16 from 32"),
-        ({"halo": 16}, "halo must be"),
-        ({"block": 70}, "block must be a multiple of 16 from 2"),
-        ({"block": 64}, "block must be"),
+        ({"core": 40}, "core must be a multiple of 16"),
+        ({"core": 0}, "core must be"),
         ({"stride": 3}, "stride must be 2, 4 or 8"),
     ],
 )
