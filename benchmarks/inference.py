@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from common import CONFIGS, bundle, compare, finish, machine, parser, peak_memory_mib, show_machine, table
-from training import DEVICE, in_fresh_process, on_one_thread
+from training import DEVICE, PRECISIONS, in_fresh_process, on_one_thread
 
 RECIPES = ("quick", "paper")
 
@@ -34,9 +34,9 @@ def memory(recipe: str, precision: str, batch: int, box: int) -> float:
 
 @torch.inference_mode()
 def measure(recipe: str, batch: int, box: int, repeats: int) -> list[dict[str, Any]]:
-    """Time both precisions in turns."""
+    """Time all precisions in turns."""
     image = torch.randn(batch, 1, box, box, box, device=DEVICE)
-    networks = {precision: network(recipe, precision) for precision in ("float32", "bfloat16")}
+    networks = {precision: network(recipe, precision) for precision in PRECISIONS}
     times = compare(
         {name: (lambda n=n: n(image)) for name, n in networks.items()},
         repeats=repeats,

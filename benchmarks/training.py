@@ -30,23 +30,20 @@ from monai_cryo.data import TemplateDataset
 from monai_cryo.losses import TwoBranchLoss
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-#: name -> precision, memory format
-VARIANTS = {
-    "float32": ("float32", torch.contiguous_format),
-    "float32 channels_last_3d": ("float32", torch.channels_last_3d),
-    "bfloat16 channels_last_3d": ("bfloat16", torch.channels_last_3d),
-}
+#: where bfloat16 is emulated, a step takes half a minute
+PRECISIONS = (
+    ("float32", "bfloat16") if DEVICE == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported() else ("float32",)
+)
 
 
 class Training:
     """The training step of a recipe, as the bundle puts it together."""
 
-    def __init__(self, recipe: str, variant: str, batch: int, box: int) -> None:
-        precision, self.layout = VARIANTS[variant]
+    def __init__(self, recipe: str, precision: str, batch: int, box: int) -> None:
         torch.manual_seed(0)
         sizes = {"batch_size": batch, "box": box, "voxel_size": VOXEL_SIZE * 40 / box}
         config = bundle(quick=recipe == "quick", precision=precision, device=DEVICE, **sizes)
-        self.network: nn.Module = config.get_parsed_content("network").to(memory_format=self.layout).train()
+        self.network: nn.Module = config.get_parsed_content("network").train()
         self.forward: Callable[[Tensor], Any] = self.network
         self.optimizer = config.get_parsed_content("optimizer")
         self.loss = TwoBranchLoss()
@@ -64,7 +61,7 @@ class Training:
     def step(self, image: Tensor, label: dict[str, Tensor]) -> None:
         """One iteration from tensors that are there."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.loss(self.forward(image.contiguous(memory_format=self.layout)), label).backward()
+        self.loss(self.forward(image), label).backward()
         self.optimizer.step()
 
     def ready(self) -> None:
@@ -84,7 +81,7 @@ class Training:
 
         layers = [m for m in self.network.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)]
         hooks = [layer.register_forward_hook(meet) for layer in layers]
-        self.network(self.image.contiguous(memory_format=self.layout))
+        self.network(self.image)
         for hook in hooks:
             hook.remove()
         first = layers[0]
@@ -100,9 +97,9 @@ class Training:
         return call
 
 
-def memory(recipe: str, variant: str, batch: int, box: int) -> float:
+def memory(recipe: str, precision: str, batch: int, box: int) -> float:
     """Peak memory of two training iterations, in MiB; to be called in a fresh process."""
-    training = Training(recipe, variant, batch, box)
+    training = Training(recipe, precision, batch, box)
     if DEVICE == "cuda":
         return extra_memory_mib(training.simulated, DEVICE) or 0.0
     training.simulated()
@@ -110,11 +107,11 @@ def memory(recipe: str, variant: str, batch: int, box: int) -> float:
     return peak_memory_mib()
 
 
-def compiled(recipe: str, variant: str, batch: int, box: int, repeats: int) -> dict[str, float]:
+def compiled(recipe: str, precision: str, batch: int, box: int, repeats: int) -> dict[str, float]:
     """Time a compiled network beside the plain one; to be called in a fresh process."""
     import time
 
-    plain, fast = Training(recipe, variant, batch, box), Training(recipe, variant, batch, box)
+    plain, fast = Training(recipe, precision, batch, box), Training(recipe, precision, batch, box)
     fast.forward = torch.compile(fast.network)
     begin = time.perf_counter()
     fast.ready()
@@ -148,47 +145,41 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any, timeout_s: f
 
 
 def measure(recipe: str, batch: int, box: int, repeats: int, with_compile: bool) -> dict[str, Any]:
-    """Time all variants of a recipe in turns."""
-    trainings = {name: Training(recipe, name, batch, box) for name in VARIANTS}
+    """Time a recipe in all precisions in turns."""
+    trainings = {precision: Training(recipe, precision, batch, box) for precision in PRECISIONS}
     functions: dict[str, Callable[[], Any]] = {}
     for name, training in trainings.items():
         functions[f"{name}: ready"] = training.ready
-        if training.layout == torch.channels_last_3d and name.startswith("float32"):
-            continue
         functions[f"{name}: convolutions"] = training.convolutions()
-        if name.startswith("bfloat16"):
-            functions[f"{name}: simulated"] = training.simulated
+        functions[f"{name}: simulated"] = training.simulated
     functions["simulation"] = trainings["float32"].simulate
     times = compare(functions, repeats=repeats, device=DEVICE, seconds=50, cpu_time=on_one_thread())
     plain = times["float32: ready"]["median_s"]
     rows = {}
-    for name in VARIANTS:
-        step = times[f"{name}: ready"]["median_s"]
-        simulated = times.get(f"{name}: simulated", {}).get("median_s")
-        convolutions = times.get(f"{name}: convolutions", {}).get("median_s")
+    for name in PRECISIONS:
+        step, simulated, convolutions = (
+            times[f"{name}: {what}"]["median_s"] for what in ("ready", "simulated", "convolutions")
+        )
         rows[name] = {
             "ready_s": step,
             "simulated_s": simulated,
-            "price_of_simulation": simulated and simulated / step - 1,
+            "price_of_simulation": simulated / step - 1,
             "simulation_alone": times["simulation"]["median_s"] / step,
             "convolutions_s": convolutions,
-            "to_convolutions": convolutions and step / convolutions,
+            "to_convolutions": step / convolutions,
             "faster_than_float32": plain / step,
-            "peak_memory_mib": in_fresh_process(memory, recipe, name, batch, box)
-            if repeats > 1 or name == "bfloat16 channels_last_3d"
-            else None,
+            "peak_memory_mib": in_fresh_process(memory, recipe, name, batch, box),
         }
     result = {
         "recipe": recipe,
         "batch": batch,
         "threads": torch.get_num_threads(),
         "simulation_s": times["simulation"]["median_s"],
-        "variants": rows,
+        "precisions": rows,
         "compile": None,
     }
     if with_compile:
-        name = "bfloat16 channels_last_3d"
-        result["compile"] = in_fresh_process(compiled, recipe, name, batch, box, max(3, repeats // 2)) or "failed"
+        result["compile"] = in_fresh_process(compiled, recipe, "auto", batch, box, max(3, repeats // 2)) or "failed"
     return result
 
 
@@ -212,7 +203,7 @@ def main() -> None:
         names = (*names, "to_convolutions", "faster_than_float32", "peak_memory_mib")
         table(
             [f"{recipe} features, batch {batch}, {result['threads']} threads", *names],
-            [[name, *(row[k] for k in names)] for name, row in result["variants"].items()],
+            [[name, *(row[k] for k in names)] for name, row in result["precisions"].items()],
         )
         print(f"simulation alone {result['simulation_s']:.3f} s; torch.compile: {result['compile']}")
     finish(options, "training", host, {"recipes": results})
