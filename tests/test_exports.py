@@ -18,7 +18,7 @@ INSIDE = {
     "handlers": {"best.results_event", "best.save_whole", "parameters.flatten"},
     "inferers": {"windows.CELL", "windows.WINDOW"},
     "networks": {"output.*", "precision.*"},
-    "physics": {"noise.single_columns", "resampling.*", "scene.axes", "tilt_series.cut"},
+    "physics": {"noise.single_columns", "resampling.*", "scene.axes", "tilt_series.tilt_series"},
     "templates": {"masking.*", "syntax.*"},
     "transforms": {
         "base.*",

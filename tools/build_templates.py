@@ -60,6 +60,8 @@ LIBRARIES: dict[str, dict[str, Any]] = {
         "proteasome": ["4cr2_3j9i_25a"],
         "tric": ["4v8r"],
         "membrane": {"procedural": "membrane", "thickness_a": [32.0, 42.0], "leaflet_sigma_a": [6.0, 9.0]},
+        "background": {"procedural": "background"},
+        "distractors": ["3cf3_25a", "2uv8_25a", "1qvr_25a"],
     },
 }
 AMPLITUDES = {
@@ -101,7 +103,8 @@ def build(folders: Sequence[Path], output: Path) -> list[Path]:
             if len(paths) == 2:
                 source = Path(scratch) / f"{name}.mrc"
                 structures[name] |= _proteasome(paths[0], paths[1], source)
-                # the same structure, blurred as a map of lower resolution is
+            if any(f"{name}_25a" in members for groups in LIBRARIES.values() for members in groups.values()):
+                # no second structure is at hand: the same one, blurred as a map of lower resolution is
                 sources[f"{name}_25a"] = {"source": str(source.resolve()), "resolution_a": 25.0}
                 structures[f"{name}_25a"] = {"file": f"{name}_25a.mrc", "pdb": list(entries), "resolution_a": 25.0}
             sources[name] = {"source": str(source.resolve()), **OPTIONS.get(name, {})}

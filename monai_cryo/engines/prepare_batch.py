@@ -23,10 +23,13 @@ class SimulateBatch(PrepareBatch):
         Dictionary transforms over ``image`` and ``mask``; ``class``, ``posed`` and ``radius_vox`` are beside them.
     normalize
         Array transform over the finished images, the one that real input goes through as well; None: none.
+    keep
+        Keep every batch in memory and hand it out again: for a validation that sees the same samples every time.
     """
 
-    def __init__(self, pipeline: BatchCompose, normalize: Drawable | None = None) -> None:
-        self.pipeline, self.normalize = pipeline, normalize
+    def __init__(self, pipeline: BatchCompose, normalize: Drawable | None = None, keep: bool = False) -> None:
+        self.pipeline, self.normalize, self.keep = pipeline, normalize, keep
+        self._kept: dict[tuple[Any, ...], tuple[Tensor, dict[str, Any]]] = {}
 
     def draw(self, batchdata: dict[str, Any]) -> list[Parameters]:
         """Draw for every item of a collated batch, each from its own stream of (seed, split, index)."""
@@ -62,7 +65,16 @@ class SimulateBatch(PrepareBatch):
             Images (B, 1, D, H, W) float32, and ``{"class": (B,), "mask": (B, 1, D, H, W) float32, "parameters": B
             dictionaries of what was drawn, ready for JSON}``.
         """
-        to: dict[str, Any] = {"device": device, "non_blocking": non_blocking}
+        if not self.keep or parameters is not None:
+            return self._simulate(batchdata, {"device": device, "non_blocking": non_blocking}, parameters)
+        key = tuple(zip(batchdata["seed"].tolist(), batchdata["split"], batchdata["index"].tolist(), strict=True))
+        if key not in self._kept:
+            self._kept[key] = self._simulate(batchdata, {"device": device, "non_blocking": non_blocking}, None)
+        return self._kept[key]
+
+    def _simulate(
+        self, batchdata: dict[str, Any], to: dict[str, Any], parameters: list[Parameters] | None
+    ) -> tuple[Tensor, dict[str, Any]]:
         drawn = self.draw(batchdata) if parameters is None else parameters
         data = self.pipeline.apply(
             {

@@ -34,7 +34,7 @@ from monai_cryo.physics.noise import (
     spectrum_variance,
 )
 from monai_cryo.physics.pose import bounding_radius, central, move, move_within, rotation_from_uniform
-from monai_cryo.physics.resampling import crop_or_pad, resample
+from monai_cryo.physics.resampling import crop_or_pad, resample, resample_nearest
 from monai_cryo.physics.scene import background, pack_, positions_from_uniform, smooth_field, sphere
 from monai_cryo.physics.tilt_series import (
     back_project,
@@ -45,4 +45,57 @@ from monai_cryo.physics.tilt_series import (
 )
 from monai_cryo.physics.wedge import check_tilt_range, dual_axis_wedge, missing_wedge, tilt_fan
 
-__all__ = [name for name in dir() if not name.startswith("_") and name != "annotations"]
+__all__ = [
+    "SIGMA_PER_RESOLUTION",
+    "SPLAT_VARIANCE",
+    "apply_transfer",
+    "atoms_to_density",
+    "back_project",
+    "background",
+    "band_points",
+    "bilayer",
+    "bounding_radius",
+    "central",
+    "centred",
+    "check_ctf_parameters",
+    "check_tilt_range",
+    "crop_or_pad",
+    "ctf",
+    "cumulative_dose",
+    "curve_mtf",
+    "dose_attenuation",
+    "dual_axis_wedge",
+    "frequency_grid",
+    "frequency_shells",
+    "half_grid_noise",
+    "irfft",
+    "missing_wedge",
+    "move",
+    "move_within",
+    "multiplicity",
+    "noise_amplitude",
+    "nyquist",
+    "pack_",
+    "positions_from_uniform",
+    "project",
+    "radial_frequency",
+    "radial_power_spectrum",
+    "reconstruction_filter",
+    "region_power",
+    "resample",
+    "resample_nearest",
+    "rfft",
+    "rotation_from_uniform",
+    "shell_weights",
+    "sinc_mtf",
+    "smooth_field",
+    "spatial_shape",
+    "spectrum_variance",
+    "sphere",
+    "spread",
+    "tilt_angles",
+    "tilt_fan",
+    "voxel_size_zyx",
+    "weighted_back_projection",
+    "wiener_gain",
+]

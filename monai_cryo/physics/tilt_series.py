@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from monai_cryo.physics.fourier import spatial_shape
+from monai_cryo.physics.resampling import crop_or_pad
 
 BackProjectionFilter = Literal["exact", "ramp"]
 
@@ -69,7 +70,7 @@ def project(
     """
     depth, height, width = spatial_shape(volume.shape)
     out_height, out_width = (int(n) for n in output_shape or (height, width))
-    rows = cut(volume, (depth, out_height, width)).movedim(-2, -3).flatten(-2)
+    rows = crop_or_pad(volume, (depth, out_height, width)).movedim(-2, -3).flatten(-2)
     lead = volume.shape[:-3]
     parts = []
     for _, matrix in _matrices(tilts_deg, depth, width, out_width, volume):
@@ -107,7 +108,7 @@ def back_project(projections: Tensor, tilts_deg: Tensor | Sequence[float], shape
             f"projections (..., T, H, W) need as many tilts, got {tuple(projections.shape)} and {tilts.shape[-1]} tilts"
         )
     lead, out_width = projections.shape[:-3], projections.shape[-1]
-    rows = cut(projections, (projections.shape[-3], height, out_width)).movedim(-2, -3)
+    rows = crop_or_pad(projections, (projections.shape[-3], height, out_width)).movedim(-2, -3)
     total = projections.new_zeros(())
     for at, matrix in _matrices(tilts, depth, width, out_width, projections):
         part = rows[..., at, :].flatten(-2)
@@ -196,16 +197,6 @@ def weighted_back_projection(
     weight = reconstruction_filter(tilts_deg, width, thickness_vox or spatial_shape(shape)[0], filter=filter)
     spectrum = torch.fft.rfft(projections) * weight.to(projections)[..., None, :]
     return back_project(torch.fft.irfft(spectrum, n=width), tilts_deg, shape)
-
-
-def cut(volume: Tensor, shape: Sequence[int]) -> Tensor:
-    """Cut or zero-pad the last three axes to ``shape``, centre N // 2 on centre."""
-    target = spatial_shape(shape)
-    pad: list[int] = []
-    for n, m in zip(reversed(volume.shape[-3:]), reversed(target), strict=True):
-        before = m // 2 - n // 2
-        pad += [before, m - n - before]
-    return torch.nn.functional.pad(volume, pad) if any(pad) else volume
 
 
 def tilt_series(tilts_deg: Tensor | Sequence[float]) -> Tensor:

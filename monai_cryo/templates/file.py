@@ -32,12 +32,16 @@ __all__ = ["BOX", "EMBEDDED", "VOXEL_SIZE", "describe_sources", "load_templates"
 EMBEDDED = Path(__file__).parent / "embedded" / "templates.yaml"
 """The library that comes with the package: ribosome, proteasome, tric, membrane."""
 
+LIBRARIES = ("robust", "unseen")
+"""Embedded libraries by name: what the robust recipe trains on, and structures it never sees."""
+
 VOXEL_SIZE = 13.68
 """Å; what templates have unless told otherwise (the paper's)."""
 
 BOX = 40
 """Voxels; what templates are put into unless told otherwise (the paper's)."""
 
+DISTRACTORS = "distractors"
 STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 
 
@@ -53,7 +57,8 @@ def load_templates(
     Parameters
     ----------
     path
-        YAML or JSON file; None for the embedded library. Paths in it are relative to its folder.
+        YAML or JSON file; None for the embedded library of the paper's four classes, or the name of another embedded
+        one, ``"robust"`` or ``"unseen"``. Paths in it are relative to its folder.
     voxel_size
         Å; overrides the file's (13.68 where it has none). Sources of another voxel size are resampled.
     box
@@ -82,22 +87,39 @@ def load_templates(
     `density_from_map` and `read_structure`; a structure without `resolution_a` is not blurred (Situs' pdb2vol at a
     resolution of one voxel, as in the paper). A class with
     ``procedural: membrane`` takes the ranges `thickness_a`, `radius_a`, `offset_a`, `leaflet_sigma_a`: a number is
-    fixed, a pair is a range. ``procedural: background`` is a class with nothing in it.
+    fixed, a pair is a range. ``procedural: background`` is a class with nothing in it. A class may have an
+    `amplitude`, the factor on its density, a number or a range. ``distractors`` lists sources of no class, which only
+    ever stand beside a particle.
     """
-    file = EMBEDDED if path is None else Path(path)
+    file = EMBEDDED if path is None else EMBEDDED.with_stem(str(path)) if str(path) in LIBRARIES else Path(path)
     content = read_library_file(file)
     voxel_size = _positive(content.get("voxel_size", VOXEL_SIZE) if voxel_size is None else voxel_size, "voxel_size")
     box = content.get("box", BOX) if box is None else box
     if _positive(box, "box") % 1:
         raise ValueError(f"box must be a whole number, got {box}")
-    plan = [(name, item) for name, entry in content["classes"].items() for item in list_sources(file, name, entry)]
-    templates: dict[str, list[AnyTemplate]] = {name: [] for name in content["classes"]}
+    classes = content["classes"]
+    plan = [(name, item) for name, entry in classes.items() for item in list_sources(file, name, entry)]
+    if content.get("distractors") is not None:
+        plan += [(DISTRACTORS, item) for item in list_sources(file, DISTRACTORS, content["distractors"])]
+    templates: dict[str, list[AnyTemplate]] = {name: [] for name in classes}
+    distractors: list[Template] = []
     for name, item in tqdm(plan, desc="templates", disable=not progress):
-        templates[name].append(_template(file, name, item, voxel_size, int(box)))
-    return TemplateLibrary(templates, voxel_size, int(box))
+        template = _template(file, name, item, voxel_size, int(box))
+        if name != DISTRACTORS:
+            templates[name].append(template)
+        elif isinstance(template, Template):
+            distractors.append(template)
+        else:
+            raise ValueError(f"{file}: distractors must be structures or maps, got {item}")
+    amplitudes = {
+        name: _range(entry["amplitude"], f"{file}: class {name!r}: amplitude")
+        for name, entry in classes.items()
+        if isinstance(entry, Mapping) and "amplitude" in entry
+    }
+    return TemplateLibrary(templates, voxel_size, int(box), distractors, amplitudes)
 
 
-def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str]) -> Path:
+def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str], file_name: str = "templates.yaml") -> Path:
     """Write a library as tight float16 maps and a ``templates.yaml`` that loads without any resampling.
 
     Each map is scaled so that its mask is where it is at least 1.
@@ -108,6 +130,8 @@ def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str]) -> 
         What to write.
     folder
         Where to; made if missing. Files of the same names are replaced.
+    file_name
+        Of the YAML file.
 
     Returns
     -------
@@ -117,24 +141,31 @@ def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str]) -> 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     classes: dict[str, Any] = {}
+
+    def save(members: Sequence[Template]) -> dict[str, Any]:
+        for member in members:
+            scaled = (member.density / member.density[member.mask].min()).numpy()
+            outside = scaled.clip(max=np.nextafter(np.float16(1), np.float16(0)))
+            stored = np.where(member.mask.numpy(), scaled, outside).astype(np.float16)
+            write_mrc(folder / f"{member.name}.mrc", stored, library.voxel_size, overwrite=True)
+        return {"sources": [f"{m.name}.mrc" for m in members], "threshold": "level:1"}
+
     for class_name, members in library.templates.items():
         drawn = [member for member in members if not isinstance(member, Template)]
         if drawn:
             if len(members) > 1:
                 raise ValueError(f"class {class_name!r} mixes a procedural template with others; a file cannot say so")
             kind = "membrane" if isinstance(drawn[0], MembraneTemplate) else "background"
-            ranges = {key: list(getattr(drawn[0], key)) for key in PROCEDURAL[kind][1:]}
+            ranges = {key: list(getattr(drawn[0], key)) for key in PROCEDURAL[kind][2:]}
             classes[class_name] = {"procedural": kind} | ranges
-            continue
-        for member in members:
-            assert isinstance(member, Template)
-            scaled = (member.density / member.density[member.mask].min()).numpy()
-            outside = scaled.clip(max=np.nextafter(np.float16(1), np.float16(0)))
-            stored = np.where(member.mask.numpy(), scaled, outside).astype(np.float16)
-            write_mrc(folder / f"{member.name}.mrc", stored, library.voxel_size, overwrite=True)
-        classes[class_name] = {"sources": [f"{m.name}.mrc" for m in members], "threshold": "level:1"}
-    content = {"voxel_size": library.voxel_size, "box": library.box, "classes": classes}
-    target = folder / "templates.yaml"
+        else:
+            classes[class_name] = save([m for m in members if isinstance(m, Template)])
+        if class_name in library.amplitudes:
+            classes[class_name]["amplitude"] = list(library.amplitudes[class_name])
+    content: dict[str, Any] = {"voxel_size": library.voxel_size, "box": library.box, "classes": classes}
+    if library.distractors:
+        content["distractors"] = save(library.distractors)
+    target = folder / file_name
     write_text(target, yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True))
     return target
 
@@ -143,7 +174,11 @@ def describe_sources(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return, by structure, the class, file, SHA-256 and options that a library file names: for a provenance record."""
     file = Path(path)
     out: dict[str, Any] = {}
-    for class_name, entry in read_library_file(file)["classes"].items():
+    content = read_library_file(file)
+    entries = dict(content["classes"])
+    if content.get("distractors") is not None:
+        entries[DISTRACTORS] = content["distractors"]
+    for class_name, entry in entries.items():
         for item in list_sources(file, class_name, entry):
             if "procedural" in item:
                 out[class_name] = {"class": class_name, "options": item}
@@ -159,7 +194,7 @@ def _template(file: Path, class_name: str, item: dict[str, Any], voxel_size: flo
     if item.get("procedural") == "background":
         return BackgroundTemplate(class_name, class_name)
     if "procedural" in item:
-        keys = [key for key in PROCEDURAL["membrane"][1:] if key in item]
+        keys = [key for key in PROCEDURAL["membrane"][2:] if key in item]
         ranges = {key: _range(item[key], f"{file}: class {class_name!r}: {key}") for key in keys}
         return MembraneTemplate(class_name, class_name, **ranges)
     options = {key: value for key, value in item.items() if key not in ("source", "name")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,10 @@ class TemplateLibrary:
         Å.
     box
         Edge of the cubic box in voxels.
+    distractors
+        Structures of no class, which only ever stand beside a particle.
+    amplitudes
+        Class name -> range of the factor that its density is drawn with; 1 for classes not in it.
 
     Raises
     ------
@@ -37,12 +42,24 @@ class TemplateLibrary:
         that are not finite, or a membrane may pass the box by.
     """
 
-    def __init__(self, templates: Mapping[str, Sequence[AnyTemplate]], voxel_size: float, box: int) -> None:
+    def __init__(
+        self,
+        templates: Mapping[str, Sequence[AnyTemplate]],
+        voxel_size: float,
+        box: int,
+        distractors: Sequence[Template] = (),
+        amplitudes: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
         if not templates:
             raise ValueError("a template library needs at least one class, got none")
         self.templates = {name: tuple(members) for name, members in templates.items()}
         self.voxel_size = float(voxel_size)
         self.box = int(box)
+        self.distractors = tuple(distractors)
+        self.amplitudes = {name: (float(low), float(high)) for name, (low, high) in (amplitudes or {}).items()}
+        for name, (low, high) in self.amplitudes.items():
+            if name not in self.templates or not 0 < low <= high < math.inf:
+                raise ValueError(f"amplitude of class {name!r} must be > 0 and rise, got {(low, high)}")
         self._boxes: dict[str, tuple[Tensor, Tensor, int]] = {}
         names: set[str] = set()
         for class_name, members in self.templates.items():
@@ -93,12 +110,17 @@ class TemplateLibrary:
         Returns
         -------
         dict
-            ``image`` (1, D, H, W) float32, ``mask`` (1, D, H, W) bool, ``posed``, ``radius_vox`` (int) and
-            ``structure`` (its name). A structure is centred and not rotated, and lies within the radius. What is drawn
-            anew is in its random pose already, because a rotated box would show cut corners: ``posed`` is true.
+            ``image`` (1, D, H, W) float32, ``mask`` (1, D, H, W) bool, ``posed``, ``radius_vox`` (int), ``structure``
+            (its name) and ``amplitude``, the factor already on the density. A structure is centred and not rotated,
+            and lies within the radius. What is drawn anew is in its random pose already, because a rotated box would
+            show cut corners: ``posed`` is true.
         """
         members = self.templates[self.classes[class_index]]
-        return self.place(members[R.randint(len(members))], R)
+        item = self.place(members[R.randint(len(members))], R)
+        low, high = self.amplitudes.get(self.classes[class_index], (1.0, 1.0))
+        item["amplitude"] = float(R.uniform(low, high)) if low < high else low
+        item["image"] *= item["amplitude"]
+        return item
 
     def place(self, member: AnyTemplate, R: np.random.RandomState) -> dict[str, Any]:  # noqa: N803
         """Put one of the library's structures into the box: what `draw` does once it has chosen."""
@@ -116,9 +138,10 @@ class TemplateLibrary:
             "structure": member.name,
         }
 
-    def members(self) -> list[Template]:
-        """Structures from files, with densities and masks, as :class:`.RandNeighbours` takes them."""
-        return [m for members in self.templates.values() for m in members if isinstance(m, Template)]
+    def crowd(self) -> list[Template]:
+        """Return all structures from files, distractors too: what :class:`.RandNeighbours` packs around a particle."""
+        members = [m for members in self.templates.values() for m in members if isinstance(m, Template)]
+        return [*members, *self.distractors]
 
     def split(self, hold_out: Sequence[str]) -> tuple[TemplateLibrary, TemplateLibrary]:
         """Split the structures for training and testing; both libraries keep all classes and their order.
@@ -149,4 +172,5 @@ class TemplateLibrary:
                 raise ValueError(f"holding out {', '.join(m.name for m in members)} leaves class {class_name!r} empty")
             train[class_name] = kept
             test[class_name] = [m for m in members if m.name in hold_out] or kept
-        return TemplateLibrary(train, self.voxel_size, self.box), TemplateLibrary(test, self.voxel_size, self.box)
+        rest = (self.voxel_size, self.box, self.distractors, self.amplitudes)
+        return TemplateLibrary(train, *rest), TemplateLibrary(test, *rest)

@@ -11,14 +11,14 @@ import yaml
 
 __all__ = ["MAP", "PROCEDURAL", "STRUCTURE", "check_known", "list_sources", "read_library_file"]
 
-TOP = ("voxel_size", "box", "classes")
+TOP = ("voxel_size", "box", "classes", "distractors")
 STRUCTURE = ("chains", "assembly")
 MAP = ("contrast", "source_voxel_size")
 SOURCE = ("source", "name", "threshold", "resolution_a", *STRUCTURE, *MAP)
-CLASS = ("sources", *SOURCE[2:])
+CLASS = ("sources", "amplitude", *SOURCE[2:])
 PROCEDURAL = {
-    "membrane": ("procedural", "thickness_a", "radius_a", "offset_a", "leaflet_sigma_a"),
-    "background": ("procedural",),
+    "membrane": ("procedural", "amplitude", "thickness_a", "radius_a", "offset_a", "leaflet_sigma_a"),
+    "background": ("procedural", "amplitude"),
 }
 
 
@@ -51,11 +51,11 @@ def list_sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]
         if kind not in PROCEDURAL:
             raise ValueError(f"{where}: procedural must be one of {', '.join(PROCEDURAL)}, got {kind!r}")
         check_known(entry, PROCEDURAL[kind], where)
-        return [dict(entry)]
+        return [{key: value for key, value in entry.items() if key != "amplitude"}]
     shared: dict[str, Any] = {}
     if isinstance(entry, Mapping):
         check_known(entry, (*CLASS, "procedural"), where)
-        shared = {key: value for key, value in entry.items() if key != "sources"}
+        shared = {key: value for key, value in entry.items() if key not in ("sources", "amplitude")}
         entry = entry.get("sources")
     items = [entry] if isinstance(entry, str) else entry
     if not isinstance(items, list) or not items:

@@ -51,6 +51,16 @@ from monai_cryo.transforms.scene import (
     RandIceGradientd,
     RandIceGradientDict,
 )
+from monai_cryo.transforms.spectrum import (
+    NormalizeSpectrum,
+    NormalizeSpectrumD,
+    NormalizeSpectrumd,
+    NormalizeSpectrumDict,
+    RandRadialGain,
+    RandRadialGainD,
+    RandRadialGaind,
+    RandRadialGainDict,
+)
 from monai_cryo.transforms.tilt_series import RandTiltSeries, RandTiltSeriesD, RandTiltSeriesd, RandTiltSeriesDict
 from monai_cryo.transforms.wedge import (
     MissingWedge,

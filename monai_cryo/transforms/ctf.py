@@ -178,6 +178,8 @@ class RandCTF(RandDrawable, CTF):
     ----------
     defocus_um, cs_mm, voltage_kv, amplitude_contrast, phase_shift_deg, b_factor_a2
         As for :class:`CTF`, numbers or ranges.
+    phase_plate_prob
+        Probability of a phase plate, whose shift is ``phase_shift_deg``; else there is none.
     mode
         As for :class:`CTF`; several words, or words with weights: one is drawn.
     deconvolution_strength, deconvolution_falloff
@@ -203,6 +205,7 @@ class RandCTF(RandDrawable, CTF):
         amplitude_contrast: Range = 0.07,
         phase_shift_deg: Range = 0.0,
         b_factor_a2: Range = 0.0,
+        phase_plate_prob: float = 1.0,
         mode: Choice = "raw",
         deconvolution_strength: Range = 1.0,
         deconvolution_falloff: Range = 1.0,
@@ -211,6 +214,7 @@ class RandCTF(RandDrawable, CTF):
     ) -> None:
         RandDrawable.__init__(self, prob)
         FourierFilter.__init__(self, voxel_size)
+        self.phase_plate_prob = parse_number("phase_plate_prob", phase_plate_prob, 0.0, 1.0)
         self._configure(
             {
                 "defocus_um": defocus_um,
@@ -228,7 +232,10 @@ class RandCTF(RandDrawable, CTF):
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw every parameter uniformly, and the mode."""
-        return self._draw(state)
+        drawn = self._draw(state)
+        if not state.rand() < self.phase_plate_prob:
+            drawn["phase_shift_deg"] = 0.0
+        return drawn
 
 
 class CTFd(DictTransform, of=CTF):

@@ -16,10 +16,10 @@ from torch import Tensor
 from monai_cryo.physics.dose import TiltOrder, cumulative_dose, dose_attenuation
 from monai_cryo.physics.fourier import VoxelSize, multiplicity, spatial_shape, spread, voxel_size_zyx
 from monai_cryo.physics.noise import half_grid_noise
+from monai_cryo.physics.resampling import crop_or_pad
 from monai_cryo.physics.tilt_series import (
     BackProjectionFilter,
     back_project,
-    cut,
     project,
     reconstruction_filter,
     tilt_angles,
@@ -158,7 +158,7 @@ class RandTiltSeries(RandDrawable):
         self._check_fit(batch, parameters)
         self._start(batch.shape)
         on = [i for i, drawn in enumerate(parameters) if drawn is not None]
-        result = cut(batch, (*batch.shape[:2], *(self.output_size or batch.shape[2:])))
+        result = crop_or_pad(batch, self.output_size or batch.shape)
         if on:
             simulated = self.apply_to(batch[on], [p for p in parameters if p is not None], **context)
             if len(on) == len(batch):
@@ -175,6 +175,10 @@ class RandTiltSeries(RandDrawable):
                 "RandTiltSeries needs the voxel size: pass voxel_size in Å, or a MetaTensor whose affine carries it"
             )
         voxel_size = _cubic(size)
+        # all of this is linear, and squares leave float32 long before values do
+        scale = batch.abs().amax(dim=(-4, -3, -2, -1), keepdim=True)
+        scale = torch.where(scale > 0, scale, 1)
+        batch = batch / scale
         depth, height, width = batch.shape[-3:]
         kind: dict[str, Any] = {"device": batch.device, "dtype": batch.dtype}
         tilts = column(parameters, "tilts_deg", torch.empty(0, dtype=torch.float64))
@@ -207,7 +211,7 @@ class RandTiltSeries(RandDrawable):
         if gain is not None:
             weight = weight * spread(gain, grid.index[0])[:, None]
         projections = torch.fft.irfft2(spectrum * weight, s=(height, width))
-        return back_project(projections, angles, self.output_size or batch.shape)
+        return back_project(projections, angles, self.output_size or batch.shape).mul_(scale)
 
     def _optics(self, grid: Grid, parameters: Sequence[Parameters], tilts: Tensor) -> tuple[Tensor, Tensor | None]:
         """What each projection's density passes, (B, T, R), and what processing multiplies with afterwards or None."""
@@ -312,7 +316,7 @@ class RandTiltSeriesd(RandDictTransform, of=RandTiltSeries):
         d = super().apply(data, parameters)
         for key in self.mask_keys:
             if key in d or not self.allow_missing_keys:
-                d[key] = cut(d[key], (*d[key].shape[:2], *(self.transform.output_size or d[key].shape[2:])))
+                d[key] = crop_or_pad(d[key], self.transform.output_size or d[key].shape)
         return d
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

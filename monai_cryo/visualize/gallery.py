@@ -88,8 +88,8 @@ def imaging(library: TemplateLibrary, options: dict[str, Any]) -> list[Drawable]
         ctf = RandCTF((1.0, 6.0), cs_mm=2.7)
         return [RandTiltSeries(chosen["tilt_series"], ctf=ctf, voxel_size=library.voxel_size)]
     scene: list[Drawable] = []
-    if "neighbours" in chosen and library.members():
-        scene = [RandNeighbours(library.members(), chosen["neighbours"], distance_vox=(12.0, 32.0))]
+    if "neighbours" in chosen and library.crowd():
+        scene = [RandNeighbours(library.crowd(), chosen["neighbours"], distance_vox=(12.0, 32.0))]
     mtf = RandMTF(chosen["mtf_scale"]) if "mtf_scale" in chosen else MTF()
     noise = RandSNR(chosen["snr"], stage=chosen.get("stage", "before"), power_law=chosen.get("power_law", 0.0))
     wedge = RandMissingWedge(chosen["missing_angle_deg"])

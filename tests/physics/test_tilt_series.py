@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from monai_cryo.physics import apply_transfer, missing_wedge, tilt_fan
 from monai_cryo.physics import tilt_series as ts
+from monai_cryo.physics.resampling import crop_or_pad
 
 SERIES = ts.tilt_angles(-60, 60, 3)
 
@@ -174,11 +175,11 @@ class TestReconstruction:
         assert float((back * filtered).sum() / filtered.square().sum()) == pytest.approx(1, abs=0.1)
 
     def test_cut_from_a_larger_scene(self):
-        scene = ts.cut(OBJECT, (48, 48, 48))
+        scene = crop_or_pad(OBJECT, (48, 48, 48))
         projections = ts.project(scene, SERIES)
         whole = ts.weighted_back_projection(projections, SERIES, (48, 48, 48))
         part = ts.weighted_back_projection(projections, SERIES, (20, 21, 22), thickness_vox=48)
-        torch.testing.assert_close(part, ts.cut(whole, (20, 21, 22)))
+        torch.testing.assert_close(part, crop_or_pad(whole, (20, 21, 22)))
 
     def test_full_range_returns_the_volume(self):
         """From 180 degrees of tilts all comes back but the mean, which no box about the object can settle."""

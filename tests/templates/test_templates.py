@@ -361,7 +361,7 @@ BAD = {
     "classes: {a: []}": "class 'a': expected a source",
     "classes: {a: }": "class 'a': expected a source",
     "classes: {a: {sources: []}}": "class 'a': expected a source",
-    "classes: {a: {sources: ball3.mrc, treshold: otsu}}": "unknown option 'treshold'; known: sources, threshold",
+    "classes: {a: {sources: ball3.mrc, treshold: otsu}}": "unknown option 'treshold'; known: sources, amplitude, threshold",
     "classes: {a: {procedural: membrane, thickness: 3}}": "unknown option 'thickness'; known: procedural",
     "classes: {a: {procedural: actin}}": "procedural must be one of membrane, background, got 'actin'",
     "classes: {a: ball3.mrc}\nvoxelsize: 3": "unknown option 'voxelsize'; known: voxel_size, box, classes",
@@ -407,3 +407,50 @@ def test_missing_files_are_named(folder, monkeypatch):
         load_templates(write(folder, 'classes: {a: "pdb:4V5D"}'))
     with pytest.raises(ValueError, match="key 'a' stands there twice"):
         load_templates(write(folder, '{"classes": {"a": "ball3.mrc", "a": "ball4.mrc"}}', "lib.json"))
+
+
+class TestRobustLibraries:
+    def test_embedded_by_name(self):
+        robust, unseen = load_templates("robust"), load_templates("unseen")
+        assert robust.classes == unseen.classes == ["ribosome", "proteasome", "tric", "membrane", "background"]
+        assert len(robust.templates["ribosome"]) == 3
+        assert [d.name for d in robust.distractors] == ["1bxn", "1qvr", "1u6g", "2uv8", "3cf3", "3j9i"]
+        trained = {m.name for m in robust.crowd()}
+        assert not trained & {m.name for m in unseen.crowd()}
+
+    def test_distractors_are_of_no_class_but_crowd(self):
+        library = load_templates("robust")
+        assert not {d.name for d in library.distractors} & set(library.structures)
+        assert set(library.distractors) <= set(library.crowd())
+
+    def test_amplitudes_are_drawn_and_applied(self):
+        library = load_templates("robust")
+        state = np.random.RandomState(0)
+        drawn = [library.draw(0, state) for _ in range(20)]
+        factors = [item["amplitude"] for item in drawn]
+        assert 0.7 <= min(factors) < 0.85
+        assert 1.0 < max(factors) <= 1.2
+        for item in drawn:
+            mean = float(item["image"][item["mask"]].mean())
+            assert mean == pytest.approx(item["amplitude"], rel=1e-4)
+        assert library.draw(4, state)["amplitude"] == 1
+
+    @pytest.mark.parametrize("amplitude", ["[0, 1]", "-1", "[2, 1]", "word"])
+    def test_bad_amplitudes(self, tmp_path, amplitude):
+        file = tmp_path / "own.yaml"
+        file.write_text(f"classes: {{membrane: {{procedural: membrane, amplitude: {amplitude}}}}}\n")
+        with pytest.raises(ValueError, match="amplitude"):
+            load_templates(file)
+
+    def test_procedural_distractors_are_refused(self, tmp_path):
+        file = tmp_path / "own.yaml"
+        membrane = "{procedural: membrane}"
+        file.write_text(f"classes: {{membrane: {membrane}}}\ndistractors: {membrane}\n")
+        with pytest.raises(ValueError, match="distractors must be structures or maps"):
+            load_templates(file)
+
+    def test_saved_and_loaded_again(self, tmp_path):
+        library = load_templates("robust")
+        again = load_templates(save_templates(library, tmp_path))
+        assert again.amplitudes == library.amplitudes
+        assert [m.name for m in again.crowd()] == [m.name for m in library.crowd()]
