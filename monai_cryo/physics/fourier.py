@@ -180,8 +180,11 @@ def centred(volume: Tensor, dims: tuple[int, ...] = AXES) -> tuple[Tensor, Tenso
     difference = volume - mean
     count = difference.numel() / max(mean.numel(), 1)
     flat = difference.reshape(*mean.shape[: volume.ndim - len(dims)], -1)
-    norm = torch.linalg.vector_norm(flat, dim=-1).reshape(mean.shape)
-    return difference, mean, norm / count**0.5
+    norm = torch.linalg.vector_norm(flat, dim=-1)
+    extreme = ~((norm > 1e-15) & norm.isfinite())  # squares leave float32 long before values do
+    if bool(extreme.any()):
+        norm[extreme] = torch.linalg.vector_norm(flat[extreme].double(), dim=-1).to(norm)
+    return difference, mean, norm.reshape(mean.shape) / count**0.5
 
 
 def apply_transfer(volume: Tensor, transfer: Tensor) -> Tensor:

@@ -207,11 +207,16 @@ def region_power(volume: Tensor, mask: Tensor | None = None) -> Tensor:
     Returns
     -------
     Tensor
-        Shape (...); 0 where a mask is empty.
+        Shape (...); 0 where a mask is empty. float64 where float32 cannot hold it.
     """
     deviation, _, std = centred(volume)
     if mask is None:
         return std[..., 0, 0, 0].square()
     inside = (mask > 0).to(volume.dtype)
-    count = inside.sum(dim=(-3, -2, -1))
-    return (deviation.square() * inside).sum(dim=(-3, -2, -1)) / count.clamp(min=1)
+    count = inside.sum(dim=(-3, -2, -1)).clamp(min=1)
+    power = (deviation.square() * inside).sum(dim=(-3, -2, -1)) / count
+    extreme = ~((power > 1e-30) & power.isfinite())  # as in spectrum_variance
+    if bool(extreme.any()):
+        power = power.double()
+        power[extreme] = (deviation[extreme].double().square() * inside[extreme]).sum(dim=(-3, -2, -1)) / count[extreme]
+    return power

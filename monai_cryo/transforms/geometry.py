@@ -14,6 +14,8 @@ from monai_cryo._typing import Axis
 from monai_cryo.physics.fourier import voxel_size_zyx
 
 ZYX: tuple[Axis, Axis, Axis] = ("z", "y", "x")
+#: entry of a MetaTensor's meta with the affine it had before a pose turned it
+BEFORE_POSE = "affine_before_pose"
 
 
 def array_voxel_size(img: NdarrayOrTensor) -> tuple[float, float, float] | None:
@@ -28,22 +30,22 @@ def array_voxel_size(img: NdarrayOrTensor) -> tuple[float, float, float] | None:
 def array_axes(img: NdarrayOrTensor) -> tuple[Axis, Axis, Axis]:
     """Directions of the array's axes: of a MetaTensor as its affine has them, else z, y, x as in MRC files.
 
-    A pose turns the affine away from the axes; then the directions are those of the file, ``original_affine``. An
-    affine of 1 Å voxels carries nothing.
+    A pose turns the affine away from the axes; then the directions are those before it, or of the file
+    (``original_affine``). An affine of 1 Å voxels carries nothing.
     """
     if isinstance(img, MetaTensor) and array_voxel_size(img) is not None:
-        for affine in (img.affine, img.meta.get(MetaKeys.ORIGINAL_AFFINE)):
-            axes = None if affine is None else _directions(np.asarray(torch.as_tensor(affine), dtype=float))
+        for affine in (img.affine, img.meta.get(BEFORE_POSE), img.meta.get(MetaKeys.ORIGINAL_AFFINE)):
+            axes = None if affine is None else parallel_axes(affine)
             if axes is not None:
                 return axes
     return ZYX
 
 
-def _directions(affine: np.ndarray) -> tuple[Axis, Axis, Axis] | None:
+def parallel_axes(affine: NdarrayOrTensor) -> tuple[Axis, Axis, Axis] | None:
     """Physical axis along each array axis, or None where they are not parallel."""
     if affine.shape != (4, 4):
         return None
-    matrix = np.abs(affine[:3, :3])
+    matrix = np.abs(np.asarray(torch.as_tensor(affine), dtype=float)[:3, :3])
     matrix = matrix / np.linalg.norm(matrix, axis=0).clip(min=1e-12)
     largest = matrix.argmax(axis=0)
     if len(set(largest.tolist())) < 3 or matrix.max(axis=0).min() < 0.999:

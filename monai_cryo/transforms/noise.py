@@ -124,9 +124,9 @@ class RandSNR(RandDrawable, FourierStep):
         # the plan's noise has its variance over all frequencies
         before = after = plan.volume.new_zeros(plan.volume.shape[:2])
         if bool((share > 0).any()):
-            before = plan.power("before", **how).to(plan.volume) * noise_to_signal * share / whole  # type: ignore[arg-type]
+            before = plan.power("before", **how).double() * noise_to_signal * share / whole  # type: ignore[arg-type]
         if bool((share < 1).any()):
-            after = plan.power("after", **how).to(plan.volume) * noise_to_signal * (1 - share) / whole  # type: ignore[arg-type]
+            after = plan.power("after", **how).double() * noise_to_signal * (1 - share) / whole  # type: ignore[arg-type]
         plan.add_noise([p["seed"] for p in drawn], before, after, colour)
 
     def _colour(self, plan: FourierPlan, drawn: Sequence[Parameters]) -> tuple[Tensor | None, Tensor | float]:

@@ -127,7 +127,7 @@ class FourierPlan:
         self.volume, self.grid, self.mask = volume, grid, mask
         self.spectrum = rfft(volume)
         self.optics, self.everything = Path(grid), Path(grid)
-        self._grain: tuple[Tensor, Tensor, Tensor, Tensor | None] | None = None
+        self._grain: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None] | None = None
 
     def multiply(self, transfer: Tensor, *, detector_too: bool) -> None:
         """Put a transfer function into the way of everything, the detector's noise too, or of the optics alone."""
@@ -175,19 +175,22 @@ class FourierPlan:
             Radial amplitude, (B, R), of mean square 1 over the full grid; None: white.
         """
         grain = half_grid_noise(self.volume.shape, seeds, dtype=self.volume.dtype, device=self.volume.device)
-        self._grain = grain, before.to(self.volume), after.to(self.volume), colour
+        largest = before.maximum(after).double().sqrt()  # variances leave float32 long before deviations do
+        unit = torch.where(largest > 0, largest, 1).square()
+        shares = [(variance.double() / unit).to(self.volume) for variance in (before, after)]
+        self._grain = grain, largest.to(self.volume), shares[0], shares[1], colour
 
     def image(self) -> Tensor:
         """Carry the plan out: the imaged batch (B, C, D, H, W)."""
         spectrum, noise = self.spectrum, None
         if self._grain is not None:
-            grain, before, after, colour = self._grain
+            grain, largest, before, after, colour = self._grain
             if colour is None and not bool(after.any()):
                 # white and ahead of everything: it passes through the same filters as the signal
-                scale = before.sqrt()[..., None, None, None, None]
+                scale = (largest * before.sqrt())[..., None, None, None, None]
                 torch.view_as_real(spectrum).addcmul_(torch.view_as_real(grain), scale)
             else:
-                noise = grain.mul_(self._noise_transfer(before, after, colour))
+                noise = grain.mul_(self._noise_transfer(largest, before, after, colour))
         optics = self.optics.on_half_grid(self.everything.radial)
         for factor in self.everything.factors:
             optics = factor if optics is None else optics * factor
@@ -195,8 +198,11 @@ class FourierPlan:
             spectrum = spectrum.mul_(optics[:, None])
         return irfft(spectrum if noise is None else spectrum.add_(noise), self.grid.shape)
 
-    def _noise_transfer(self, before: Tensor, after: Tensor, colour: Tensor | None) -> Tensor:
-        """Amplitude of the noise on the half grid, (B, C, ...), all filters it meets included."""
+    def _noise_transfer(self, largest: Tensor, before: Tensor, after: Tensor, colour: Tensor | None) -> Tensor:
+        """Amplitude of the noise on the half grid, (B, C, ...), all filters it meets included.
+
+        ``before`` and ``after`` are the variances in units of the square of ``largest``.
+        """
         both = bool(before.any()) and bool(after.any())
         ahead, behind = (v[..., None] if not self.optics.factors else v[..., None, None, None] for v in (before, after))
         if self.optics.factors:
@@ -210,6 +216,7 @@ class FourierPlan:
         else:  # two independent grains add up in power
             power = ahead * optics.abs().square() + behind
             amplitude = torch.where(behind > 0, power.sqrt().to(optics.dtype), ahead.sqrt() * optics)
+        amplitude = amplitude * largest[(..., *(None,) * (amplitude.ndim - 2))]
         if amplitude.ndim > 3:  # on the half grid already
             rest = self.everything.on_half_grid(colour)
             return amplitude if rest is None else amplitude * rest[:, None]

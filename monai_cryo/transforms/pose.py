@@ -17,6 +17,7 @@ from torch import Tensor
 from monai_cryo._typing import check_word
 from monai_cryo.physics.pose import bounding_radius, central, move, move_within, rotation_from_uniform
 from monai_cryo.transforms.base import Draw, Parameters, RandDictTransform, RandDrawable, like, to_volume
+from monai_cryo.transforms.geometry import BEFORE_POSE, parallel_axes
 from monai_cryo.transforms.ranges import Range, parse_positive, parse_range, uniform
 
 Mode = Literal["bilinear", "nearest"]
@@ -204,7 +205,10 @@ class RandPose(RandDrawable):
             result = result.view_as(result)
         affine = None if self.parameters is None else self._index_affine(self.parameters, result.shape)
         info = {"parameters": self.parameters, "mode": mode}
+        before = result.affine
         placed: MetaTensor = self.push_transform(result, affine=affine, extra_info=info)
+        if affine is not None and parallel_axes(before) is not None:
+            placed.meta[BEFORE_POSE] = before  # what is tilted afterwards is tilted about these axes
         return placed
 
     def _index_affine(self, drawn: Parameters, shape: Sequence[int]) -> Tensor:

@@ -144,7 +144,7 @@ class TestBatchCompose:
     def test_draws_of_another_pipeline_are_refused(self):
         draws = [T.BatchCompose([T.RandIntensityd("image")]).draw(s) for s in states()]
         with pytest.raises(
-            ValueError, match="a draw for RandPosed, FourierComposed, .* was expected, got one for RandI"
+            ValueError, match=r"a draw for RandPosed, FourierComposed, .* was expected, got one for RandI"
         ):
             pipeline().apply(self.data(), draws)
 

@@ -108,7 +108,7 @@ class TestEveryTransform:
     def test_its_configuration_makes_its_equal(self, kind):
         transform = kind.make(3)
         if kind.name == "RandNeighbours":
-            with pytest.raises(ValueError, match="RandNeighbours's templates is no plain value .*: Tensor"):
+            with pytest.raises(ValueError, match=r"RandNeighbours's templates is no plain value .*: Tensor"):
                 transform.config()
             return
         config = json.loads(json.dumps(transform.config()))
