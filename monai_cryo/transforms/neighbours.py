@@ -11,6 +11,7 @@ import torch
 from monai.config.type_definitions import NdarrayOrTensor
 from scipy import ndimage
 from torch import Tensor
+from torch.nn.functional import max_pool3d
 
 from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.physics.membrane import bilayer
@@ -138,7 +139,7 @@ class RandNeighbours(RandDrawable):
         neighbours.
         """
         mask = context.get("mask")
-        central = (batch if mask is None else mask).ne(0).any(dim=1)
+        central = (batch if mask is None else mask).any(dim=1)
         poses = self._poses(parameters, batch)
         crowd = torch.zeros_like(batch[:, 0])
         for i, drawn in enumerate(parameters):
@@ -146,20 +147,20 @@ class RandNeighbours(RandDrawable):
             if drawn["membrane"] is not None:
                 crowd[i] += self._membrane(drawn["membrane"], central[i], occupied, batch, context)
             generator = torch.Generator().manual_seed(drawn["place_seed"])
-            for template, particle, inside in poses[i]:
-                places = self._places(template, batch.shape[2:], bool(central[i].any()), generator)
-                pack_(crowd[i], occupied, particle[None], inside[None], places[None], self.overlap)
+            places = self._places(drawn["template"], batch.shape[2:], bool(central[i].any()), generator)
+            for (particle, inside), candidates in zip(poses[i], places, strict=True):
+                pack_(crowd[i], occupied, particle[None], inside[None], candidates[None], self.overlap)
             if drawn["side"] is not None:
                 _empty_side(crowd[i], central[i], drawn["side"])
         return batch + crowd[:, None]
 
-    def _poses(self, parameters: Sequence[Parameters], batch: Tensor) -> list[list[tuple[int, Tensor, Tensor]]]:
-        """For each item its neighbours in their poses: template, density and mask; one resampling for each template."""
+    def _poses(self, parameters: Sequence[Parameters], batch: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+        """For each item its neighbours in their poses, density and mask; one resampling for each template."""
         owners: dict[int, list[tuple[int, int]]] = {}
         for i, drawn in enumerate(parameters):
             for j, template in enumerate(drawn["template"]):
                 owners.setdefault(template, []).append((i, j))
-        found: dict[tuple[int, int], tuple[int, Tensor, Tensor]] = {}
+        found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         for template, members in owners.items():
             density, mask = self.templates[template]
             radius = self.radius_vox[template]
@@ -168,13 +169,14 @@ class RandNeighbours(RandDrawable):
             rotation = torch.tensor([parameters[i]["rotation"][j] for i, j in members]).to(batch)
             turned = move(pair, rotation, batch.new_zeros(len(members), 3), shape=(edge,) * 3, radius_vox=radius)
             for (i, j), (values, inside) in zip(members, turned, strict=True):
-                found[i, j] = template, values * parameters[i]["amplitude"][j], inside >= 0.5
+                found[i, j] = values * parameters[i]["amplitude"][j], inside >= 0.5
         return [[found[i, j] for j in range(len(p["template"]))] for i, p in enumerate(parameters)]
 
-    def _places(self, template: int, box: Sequence[int], around: bool, generator: torch.Generator) -> Tensor:
-        """Candidate places (K, 3) of one neighbour, whole voxels from the centre."""
-        low, high = self.distance_vox or (0.0, self.radius_vox[template] + max(box) / 2)
-        u = torch.rand(TRIES, 3, generator=generator)
+    def _places(self, templates: Sequence[int], box: Sequence[int], around: bool, generator: torch.Generator) -> Tensor:
+        """Candidate places (M, K, 3) of an item's neighbours, whole voxels from the centre."""
+        reach = [self.radius_vox[t] + max(box) / 2 for t in templates]
+        low, high = (0.0, torch.tensor(reach)[:, None]) if self.distance_vox is None else self.distance_vox
+        u = torch.rand(len(templates), TRIES, 3, generator=generator)
         return positions_from_uniform(u, low if around else 0.0, high).round().long()
 
     def _membrane(
@@ -254,6 +256,9 @@ def _read_templates(templates: Sequence[Any]) -> tuple[list[tuple[Tensor, Tensor
 
 def _empty_side(crowd: Tensor, central: Tensor, side: Mapping[str, Any]) -> None:
     """Where the central mask divides the box, empty one side of the crowd and raise the other, in place."""
+    # half the resolution tells, at an eighth of the time, that a compact particle divides nothing
+    if ndimage.label(max_pool3d(central[None].float(), 2, ceil_mode=True)[0].cpu().numpy() == 0)[1] < 2:
+        return
     labels, count = ndimage.label(~central.cpu().numpy())
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
