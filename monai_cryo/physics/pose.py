@@ -116,7 +116,7 @@ def move_within(
         everywhere = torch.arange(math.prod(size), device=volume.device).expand(len(volume), -1)
         return _sample(volume, rotation, shift_vox, size).flatten(2), everywhere
     kind: dict[str, Any] = {"device": volume.device, "dtype": volume.dtype}
-    source = central(volume, radius_vox)
+    source = central(volume, max(radius_vox, 1))  # grid_sample repeats a single voxel everywhere
     into, centre, out = (
         torch.tensor([[f(n)] for n in reversed(s)], **kind)
         for f, s in ((lambda n: max(n - 1, 1), source.shape[-3:]), (lambda n: n // 2, source.shape[-3:]), (int, size))

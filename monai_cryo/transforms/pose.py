@@ -136,7 +136,7 @@ class RandPose(RandDrawable):
         for i, drawn in enumerate(parameters):
             if drawn is not None:
                 radius = max(bounding_radius(b[i]) for b in batches) if radius_vox is None else int(radius_vox[i])
-                groups.setdefault(int(np.ceil(radius * max(1.0, drawn["zoom"]))), []).append(i)
+                groups.setdefault(max(1, int(np.ceil(radius * max(1.0, drawn["zoom"])))), []).append(i)
         result = [torch.zeros_like(b, memory_format=torch.contiguous_format) for b in batches]
         still = torch.tensor([i for i, p in enumerate(parameters) if p is None], dtype=torch.long, device=matrix.device)
         for out, batch in zip(result, batches, strict=True):
@@ -234,8 +234,9 @@ class RandPose(RandDrawable):
         matrix, shift = self._matrices([drawn], volume)
         back = torch.linalg.inv(matrix)
         home = -(back @ shift.flip(-1)[..., None])[..., 0].flip(-1)
-        mode = "nearest" if record["mode"] == "nearest" else "bilinear"
-        result = _cast(like(move(volume, back, home, mode=mode)[0], data), data)
+        binary = record["mode"] == "nearest" and _is_binary(volume)
+        moved = move(volume, back, home, mode="bilinear" if binary else record["mode"])[0]
+        result = _cast(like((moved >= 0.5).to(moved) if binary else moved, data), data)
         assert isinstance(result, MetaTensor)
         result.affine = data.affine @ torch.linalg.inv(self._index_affine(drawn, data.shape))
         return result

@@ -63,25 +63,26 @@ def test_dual_axis(beam):
     assert float(got.square().sum()) > float(single.square().sum())
 
 
-class TestFan:
-    options = {"tilt_range_deg": (-60, 60), "step_deg": 10.0, "thickness_a": 160.0}
+FAN = {"tilt_range_deg": (-60, 60), "step_deg": 10.0, "thickness_a": 160.0}
 
+
+class TestFan:
     def test_it_samples_what_the_physics_says_at_the_true_voxel_size(self):
         v, tilts = volume(shape=(20, 20, 20)), np.arange(-60, 61, 10.0)
         expected = apply_transfer(v, tilt_fan(v.shape, tilts, thickness_a=160.0, voxel_size=10.0))
-        torch.testing.assert_close(T.MissingWedge(**self.options, voxel_size=10.0)(v), expected)
-        torch.testing.assert_close(T.MissingWedge(**self.options)(with_affine(v, axes="zyx")).as_tensor(), expected)
+        torch.testing.assert_close(T.MissingWedge(**FAN, voxel_size=10.0)(v), expected)
+        torch.testing.assert_close(T.MissingWedge(**FAN)(with_affine(v, axes="zyx")).as_tensor(), expected)
         wrong = apply_transfer(v, tilt_fan(v.shape, tilts, thickness_a=160.0, voxel_size=1.0))
         assert float(wrong.square().sum()) < 0.7 * float(expected.square().sum())
 
     def test_it_refuses_to_guess_the_voxel_size(self):
         for image in (volume(), MetaTensor(volume())):
             with pytest.raises(ValueError, match="MissingWedge needs the voxel size: pass voxel_size in Å"):
-                T.MissingWedge(**self.options)(image)
+                T.MissingWedge(**FAN)(image)
 
     def test_a_batch_shares_it(self):
         batch = torch.stack([volume(0), volume(1)])
-        fan = T.MissingWedge(**self.options, voxel_size=10.0)
+        fan = T.MissingWedge(**FAN, voxel_size=10.0)
         draw = fan.draw(np.random.RandomState(0))
         result = fan.apply(batch, [draw, draw])
         for i in range(2):
