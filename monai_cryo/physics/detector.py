@@ -43,8 +43,10 @@ def sinc_mtf(frequency: Tensor, nyquist: float, scale: Tensor | float = 1.0) -> 
     return torch.sinc(width[(...,) + (None,) * frequency.ndim] * (frequency / nyquist) / 2)
 
 
-def curve_mtf(frequency: Tensor, nyquist: float, curve: Sequence[Sequence[float]] | Tensor) -> Tensor:
-    """Modulation transfer from a measured curve, linearly interpolated.
+def curve_mtf(
+    frequency: Tensor, nyquist: float, curve: Sequence[Sequence[float]] | Tensor, name: str = "an MTF curve"
+) -> Tensor:
+    """Radial values from a measured curve, such as a modulation transfer function, linearly interpolated.
 
     Parameters
     ----------
@@ -55,6 +57,8 @@ def curve_mtf(frequency: Tensor, nyquist: float, curve: Sequence[Sequence[float]
     curve
         (n, 2): spatial frequency as a fraction of Nyquist (ascending) and the value there. Beyond either end the
         end's value holds.
+    name
+        What a refusal calls the curve.
 
     Returns
     -------
@@ -68,10 +72,10 @@ def curve_mtf(frequency: Tensor, nyquist: float, curve: Sequence[Sequence[float]
     """
     table = torch.as_tensor(curve, dtype=frequency.dtype, device=frequency.device)
     if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] != 2 or not bool(table.isfinite().all()):
-        raise ValueError(f"an MTF curve must be n >= 2 rows of (fraction of Nyquist, value), got {tuple(table.shape)}")
+        raise ValueError(f"{name} must be n >= 2 rows of (fraction of Nyquist, value), got {tuple(table.shape)}")
     x, y = table[:, 0].contiguous(), table[:, 1]
     if not bool((x.diff() > 0).all()):
-        raise ValueError("an MTF curve's first column (fraction of Nyquist) must ascend")
+        raise ValueError(f"the first column (fraction of Nyquist) of {name} must ascend")
     w = (frequency / nyquist).clamp(x[0], x[-1]).contiguous()
     right = torch.searchsorted(x, w).clamp(1, len(x) - 1)
     x0, x1 = x[right - 1], x[right]

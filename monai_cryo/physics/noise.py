@@ -60,7 +60,7 @@ def noise_amplitude(
     amplitude = torch.exp(log - log.amax(dim=-1, keepdim=True))
     coloured = (exponent != 0) | cutoff.isfinite()
     if spectrum is not None:
-        power = curve_mtf(frequency, nyquist, spectrum)
+        power = curve_mtf(frequency, nyquist, spectrum, "a noise spectrum")
         if bool((power < 0).any()):
             raise ValueError(f"a noise spectrum's power must be >= 0, found {float(power.min()):g}")
         amplitude = amplitude * power.sqrt()

@@ -212,7 +212,7 @@ def _table(rows: Sequence[Sequence[float]] | None) -> list[list[float]] | None:
     if rows is None:
         return None
     table = [[float(v) for v in row] for row in rows]
-    if float(curve_mtf(torch.linspace(0, 1, 9), 1.0, table).min()) < 0:
+    if float(curve_mtf(torch.linspace(0, 1, 9), 1.0, table, "a spectrum").min()) < 0:
         raise ValueError(f"a spectrum's values must be >= 0, got {rows!r}")
     return table
 
