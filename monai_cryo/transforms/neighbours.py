@@ -206,6 +206,8 @@ class RandNeighbours(RandDrawable):
             )
             if int((mask & central).sum()) <= self.overlap * int(mask.sum()):
                 break
+        else:  # the particle leaves it no room
+            return density.new_zeros(density.shape)
         if not bool(mask.any()):
             return density.new_zeros(density.shape)
         occupied |= mask

@@ -1,0 +1,253 @@
+"""Neighbours: packed by their voxels, as many, as far and as dense as asked; membranes beside, and one-sided crowds."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import monai_cryo.transforms as T  # noqa: N812
+
+
+def ball(radius, n=None):
+    n = n or 2 * int(radius) + 1
+    x = torch.arange(n) - n // 2
+    return (x[:, None, None] ** 2 + x[:, None] ** 2 + x**2 <= radius**2).float()
+
+
+def central(n=24):
+    """A box with a particle in its middle."""
+    v = torch.zeros(1, n, n, n)
+    v[0, 9:15, 9:15, 9:15] = 1
+    return v
+
+
+def crowds(transform, box, count, mask=None):
+    """Draw for as many equal items, and apply: draws, and what was added to each, (count, D, H, W)."""
+    state = np.random.RandomState(0)
+    draws = [transform.draw(state) for _ in range(count)]
+    batch = torch.stack([box] * count)
+    masks = {} if mask is None else {"mask": torch.stack([mask] * count)}
+    return draws, (transform.apply(batch, draws, **masks) - batch)[:, 0]
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.03, 0.2])
+def test_at_most_the_share_asked_for_lies_on_the_particle(overlap):
+    size = int(ball(4).sum())
+    transform = T.RandNeighbours([ball(4)], 1, distance_vox=(0.0, 10.0), overlap=overlap)
+    _, added = crowds(transform, central(), 60)
+    met = ((added >= 0.5) & (central() > 0)).sum(dim=(1, 2, 3))
+    assert int(met.max()) <= overlap * size
+    assert overlap == 0 or int(met.max()) > 0.3 * overlap * size
+    assert float((added.sum(dim=(1, 2, 3)) > 0).float().mean()) > 0.9
+
+
+def test_they_keep_clear_of_each_other():
+    """Two masks on one voxel would make at least 1 + 0.5 of solid balls of 1; their soft edges may meet."""
+    highest = {}
+    for overlap in (0.0, 1.0):
+        transform = T.RandNeighbours([ball(4)], 8, distance_vox=(0.0, 12.0), overlap=overlap)
+        _, added = crowds(transform, torch.zeros(1, 24, 24, 24), 20)
+        highest[overlap] = float(added.max())
+    assert highest[0.0] < 1.5
+    assert highest[1.0] > 1.9
+
+
+def test_a_mask_of_ones_own_is_what_must_not_overlap():
+    """A template's mask counts, not its density: particles with tight masks come closer."""
+    tight = SimpleNamespace(density=ball(4), mask=ball(1, 9) > 0)
+    _, added = crowds(T.RandNeighbours([tight], 8, distance_vox=(0.0, 12.0), overlap=0.0), central(), 20)
+    assert float(added.max()) > 1.9
+
+
+def test_distances_lie_within_those_asked_for():
+    transform = T.RandNeighbours([ball(2)], 1, distance_vox=(6.0, 8.0), overlap=1.0)
+    _, added = crowds(transform, central(), 100)
+    x = torch.arange(24, dtype=torch.float32) - 12
+    grid = torch.stack(torch.meshgrid(x, x, x, indexing="ij"))
+    centre = torch.einsum("bzyx,izyx->bi", added, grid) / added.sum(dim=(1, 2, 3))[:, None]
+    r = centre.norm(dim=1)
+    assert float(r.min()) >= 6 - 0.87  # rounded to whole voxels
+    assert float(r.max()) <= 8 + 0.87
+    assert float(r.max() - r.min()) > 1.5
+
+
+def test_with_nothing_in_the_middle_they_come_anywhere():
+    point = torch.ones(1, 1, 1)
+    for distance in (None, (3.0, 4.5)):
+        transform = T.RandNeighbours([point], 1, distance_vox=distance)
+        _, added = crowds(transform, torch.zeros(1, 9, 9, 9), 600, mask=torch.zeros(1, 9, 9, 9))
+        place = added.flatten(1).argmax(dim=1)
+        r = torch.stack([place // 81 - 4, place // 9 % 9 - 4, place % 9 - 4]).float().norm(dim=0)
+        # the share of a ball within 2.6 voxels, of one of 4.5
+        assert float((r <= 2.6).float().mean()) == pytest.approx((2.6 / 4.5) ** 3, abs=0.06)
+        assert float(r.min()) < 2
+
+
+def test_count_is_drawn_evenly_and_mass_adds_up():
+    transform = T.RandNeighbours([ball(2)], (0, 3), amplitude=(1.0, 3.0), distance_vox=(4.0, 11.0))
+    draws, added = crowds(transform, torch.zeros(1, 30, 30, 30), 300)
+    counts = np.array([len(d["template"]) for d in draws])
+    assert np.bincount(counts, minlength=4).min() > 50
+    expected = [float(ball(2).sum()) * sum(d["amplitude"]) for d in draws]
+    np.testing.assert_allclose(added.sum(dim=(1, 2, 3)), expected, rtol=0.06, atol=1e-4)
+    amplitudes = [a for d in draws for a in d["amplitude"]]
+    assert (min(amplitudes), max(amplitudes)) == pytest.approx((1, 3), abs=0.05)
+
+
+def test_groups_of_templates_have_weights():
+    groups = [([ball(1), ball(2)], 1.0), ([ball(3)], 3), ([], 5.0)]
+    transform = T.RandNeighbours(groups, 4)
+    state = np.random.RandomState(0)
+    counts = np.bincount([t for _ in range(500) for t in transform.draw(state)["template"]], minlength=3) / 2000
+    np.testing.assert_allclose(counts, [1 / 8, 1 / 8, 3 / 4], atol=0.04)
+    even, state = T.RandNeighbours([ball(1), ball(2), ball(3)], 4), np.random.RandomState(0)
+    counts = np.bincount([t for _ in range(500) for t in even.draw(state)["template"]])
+    np.testing.assert_allclose(counts / 2000, 1 / 3, atol=0.04)
+
+
+def test_orientations_are_drawn_for_each():
+    rod = torch.zeros(9, 9, 9)
+    rod[4, 4] = 1
+    draws, added = crowds(T.RandNeighbours([rod], 1, distance_vox=(0.0, 3.0)), torch.zeros(1, 24, 24, 24), 30)
+    turns = np.array([d["rotation"][0] for d in draws])
+    np.testing.assert_allclose(turns @ turns.swapaxes(1, 2), np.broadcast_to(np.eye(3), turns.shape), atol=1e-9)
+    extent = torch.stack([added.amax(dim=d).gt(0.3).flatten(1).sum(dim=1) for d in (1, 2, 3)])
+    assert extent.float().std(dim=1).min() > 1
+
+
+def test_the_mask_says_where_the_particle_is_and_stays():
+    mask = torch.zeros(1, 24, 24, 24)
+    mask[:, :, 8:16, 8:16] = 1  # longer than the density
+    transform = T.RandNeighboursd("image", templates=[ball(3)], count=6, overlap=0.0, mask_key="mask")
+    draws = [transform.draw(np.random.RandomState(i)) for i in range(20)]
+    data = {"image": torch.stack([central()] * 20), "mask": torch.stack([mask] * 20)}
+    out = transform.apply(data, draws)
+    assert torch.equal(out["mask"], data["mask"])
+    added = out["image"] - data["image"]
+    assert not bool(((added >= 0.5) & (data["mask"] > 0)).any())
+    assert bool((added >= 0.5).any())
+    with pytest.raises(ValueError, match=r"mask shape \(1, 24, 24, 20\) must equal image shape \(1, 24, 24, 24\)"):
+        T.RandNeighbours([ball(3)])(central(), mask[..., :20])
+
+
+def test_all_channels_get_the_same_neighbours():
+    image = torch.cat([central(), 2 * central()])
+    added = T.RandNeighbours([ball(3)], 4).set_random_state(0)(image) - image
+    torch.testing.assert_close(added[0], added[1], atol=1e-6, rtol=0)
+    assert float(added.max()) > 0.5
+
+
+def test_no_room_leaves_the_image_alone():
+    crowded = torch.ones(1, 12, 12, 12)
+    full = T.RandNeighbours([ball(3)], 4, overlap=0.0).set_random_state(0)
+    torch.testing.assert_close(full(crowded), crowded, rtol=0, atol=0)
+    torch.testing.assert_close(T.RandNeighbours([ball(3)], 0)(central()), central(), rtol=0, atol=0)
+
+
+class TestMembraneBeside:
+    options = staticmethod(lambda **more: {"membrane_prob": 1.0, "voxel_size": 10.0, "count": 0} | more)
+
+    def test_it_clears_the_particle_and_has_the_amplitude_drawn(self):
+        draws, added = crowds(T.RandNeighbours([ball(2)], **self.options()), central(), 30)
+        there = added.amax(dim=(1, 2, 3)) > 0
+        assert float(there.float().mean()) > 0.8
+        for drawn, layer in zip(draws, added, strict=True):
+            if not bool(layer.any()):
+                continue
+            inside = layer > 0.15 * layer.max()
+            assert int((inside & (central()[0] > 0)).sum()) <= 0.03 * int(inside.sum())
+            assert float(layer[inside].mean()) == pytest.approx(drawn["membrane"]["amplitude"], rel=0.35)
+            # a sheet: it is thin along its normal and reaches across the box
+            assert int(inside.sum()) > 100
+
+    def test_neighbours_clear_it_too(self):
+        draws, layer = crowds(T.RandNeighbours([ball(4)], **self.options()), central(), 15)
+        both = T.RandNeighbours([ball(4)], **self.options(count=6, overlap=0.0, amplitude=10.0))
+        full = both.apply(
+            torch.stack([central()] * 15),
+            [both.draw(np.random.RandomState(i)) | {"membrane": d["membrane"]} for i, d in enumerate(draws)],
+        )
+        particles = full[:, 0] - central() - layer
+        thick = layer > 0.8 * layer.amax(dim=(1, 2, 3), keepdim=True)
+        assert not bool(((particles > 5) & thick & (layer > 0)).any())
+        assert bool((particles > 5).any())
+
+    def test_how_often(self):
+        transform = T.RandNeighbours([ball(2)], **self.options(membrane_prob=0.3))
+        state = np.random.RandomState(0)
+        share = np.mean([transform.draw(state)["membrane"] is not None for _ in range(500)])
+        assert share == pytest.approx(0.3, abs=0.06)
+
+    def test_a_particle_that_fills_the_box_leaves_it_outside(self):
+        _, added = crowds(T.RandNeighbours([ball(2)], **self.options()), torch.ones(1, 16, 16, 16), 10)
+        assert bool(added.isfinite().all())
+        assert float(added.abs().max()) < 1e-3
+
+    def test_it_needs_the_voxel_size(self):
+        transform = T.RandNeighbours([ball(2)], **self.options(voxel_size=None))
+        with pytest.raises(ValueError, match="RandNeighbours needs the voxel size for membranes"):
+            transform(central())
+
+
+class TestOneSided:
+    def slab(self):
+        v = torch.zeros(1, 20, 20, 20)
+        v[:, 8:11] = 1
+        return v
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_one_side_of_a_membrane_is_empty_and_the_other_raised(self, which):
+        transform = T.RandNeighbours([ball(2)], 8, one_sided_prob=1.0, side_density=0.5)
+        draws, _ = crowds(transform, self.slab(), 6)
+        for drawn in draws:
+            drawn["side"]["which"] = which
+        box = torch.stack([self.slab()] * 6)
+        added = (transform.apply(box, draws) - box)[:, 0]
+        below, above = added[:, :8], added[:, 11:]
+        empty, full = (below, above) if not bool(below.any()) else (above, below)
+        assert not bool(empty.any())
+        assert float(full.min()) >= 0.5
+        assert float(full.max()) > 1  # the neighbours of that side stay
+        other = [d | {"side": d["side"] | {"which": 1 - which}} for d in draws]
+        swapped = (transform.apply(box, other) - box)[:, 0]
+        assert bool((swapped[:, :8] if empty is below else swapped[:, 11:]).any())
+
+    def test_a_compact_particle_divides_nothing(self):
+        transform = T.RandNeighbours([ball(2)], 4, one_sided_prob=1.0, side_density=0.5)
+        draws, added = crowds(transform, central(), 5)
+        plain = [d | {"side": None} for d in draws]
+        box = torch.stack([central()] * 5)
+        torch.testing.assert_close(added, (transform.apply(box, plain) - box)[:, 0], rtol=0, atol=0)
+
+    def test_how_often_and_how_dense(self):
+        transform, state = T.RandNeighbours([ball(2)], one_sided_prob=0.8), np.random.RandomState(0)
+        sides = [transform.draw(state)["side"] for _ in range(500)]
+        drawn = [s for s in sides if s is not None]
+        assert len(drawn) / 500 == pytest.approx(0.8, abs=0.06)
+        assert np.mean([s["which"] for s in drawn]) == pytest.approx(0.5, abs=0.1)
+        assert (min(s["density"] for s in drawn), max(s["density"] for s in drawn)) == pytest.approx((0, 0.8), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"templates": []}, "templates must hold at least one density"),
+        ({"templates": [torch.zeros(3, 3, 3)]}, r"templates\[0\] must be a finite \(d, h, w\) that is not zero"),
+        ({"templates": [ball(1), ball(1)[0]]}, r"templates\[1\] must be .* got \(3, 3\)"),
+        ({"templates": [([ball(1)], -1.0)]}, "weights of templates must be >= 0, got -1"),
+        ({"templates": [([ball(1)], 0.0)]}, "templates must hold at least one density"),
+        ({"count": (1, 2.5)}, "count must be whole numbers"),
+        ({"count": -1}, r"count must lie in 0\.\.inf"),
+        ({"distance_vox": (-1.0, 3.0)}, "distance_vox must lie in"),
+        ({"overlap": 1.5}, r"overlap must lie in 0\.\.1"),
+        ({"amplitude": (0, 1)}, "amplitude must be > 0"),
+        ({"membrane_prob": 2.0}, r"membrane_prob must lie in 0\.\.1"),
+        ({"side_density": -0.1}, "side_density must lie in"),
+    ],
+)
+def test_refusals(bad, message):
+    with pytest.raises(ValueError, match=message):
+        T.RandNeighbours(**{"templates": [ball(1)]} | bad)
