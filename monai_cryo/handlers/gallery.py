@@ -31,6 +31,8 @@ class PredictionGallery:
         Of the mask's probability.
     best_only
         Write the PNG only when the evaluated model has been saved as the best one (:class:`~.best.KeepBest`).
+    voxel_size
+        Å, for the scale; None: none is drawn.
     """
 
     def __init__(
@@ -41,8 +43,9 @@ class PredictionGallery:
         per_class: int = 2,
         threshold: float = 0.5,
         best_only: bool = False,
+        voxel_size: float | None = None,
     ) -> None:
-        self.classes, self.path, self.writer = classes, path, writer
+        self.classes, self.path, self.writer, self.voxel_size = classes, path, writer, voxel_size
         self.per_class, self.threshold, self.best_only = per_class, threshold, best_only
         self.examples: dict[int, list[Example]] = {}
 
@@ -59,7 +62,7 @@ class PredictionGallery:
         """Take the samples that are still wanted from this batch."""
         output = engine.state.output
         image, label, pred = output["image"], output["label"], output["pred"]
-        predicted = pred["logits"].argmax(dim=1)
+        probability, predicted = pred["logits"].softmax(dim=1).max(dim=1)
         has_mask = label.get("has_mask", torch.ones(len(image), dtype=torch.bool))
         for i, true in enumerate(label["class"].tolist()):
             kept = self.examples.setdefault(true, [])
@@ -72,6 +75,8 @@ class PredictionGallery:
                         _array(pred["masks"][i, guess].sigmoid() >= self.threshold),
                         self.classes[true],
                         self.classes[guess],
+                        float(probability[i]),
+                        self.voxel_size,
                     )
                 )
 
