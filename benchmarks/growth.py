@@ -23,9 +23,8 @@ from common import (
     threads,
 )
 
-from monai_cryo.data import TemplateDataset
-from monai_cryo.templates import TemplateLibrary
-from monai_cryo.templates.library import Template
+from monai_cryo.data import TemplateDataset, item_state
+from monai_cryo.templates import Template, TemplateLibrary
 from monai_cryo.transforms import RandTiltSeries
 
 mpl.use("Agg")
@@ -61,12 +60,10 @@ def library_draws(count: int, structures: int) -> Callable[[], Any]:
 
 def tilt_series(count: int) -> Callable[[], Any]:
     """Simulate 4 tilt series of ``count`` tilts, each with angles of its own."""
-    transform = RandTiltSeries(
-        0.1, step_deg=120 / (count - 1), tilt_jitter_deg=0.1, channel_wise=True, voxel_size=VOXEL_SIZE
-    )
-    transform.set_random_state(0)
-    volume = torch.rand(4, 40, 40, 40)
-    return lambda: transform(volume)
+    transform = RandTiltSeries(0.1, step_deg=120 / (count - 1), tilt_jitter_deg=0.1, voxel_size=VOXEL_SIZE)
+    volume = torch.rand(4, 1, 40, 40, 40)
+    draws = [transform.draw(item_state(0, "test", i, stream=1)) for i in range(len(volume))]
+    return lambda: transform.apply(volume, draws)
 
 
 def exponent(x: Sequence[float], y: Sequence[float | None]) -> float | None:

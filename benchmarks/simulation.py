@@ -15,12 +15,22 @@ from common import VOXEL_SIZE, bundle, collate, compare, finish, machine, parser
 from peers import peers
 from torch import Tensor
 
-from monai_cryo.data import TemplateDataset
+from monai_cryo.data import TemplateDataset, item_state
 from monai_cryo.engines import SimulateBatch
 from monai_cryo.templates import TemplateLibrary
-from monai_cryo.transforms import FourierCompose, RandIntensity, RandPose, RandTiltSeries, Standardize
+from monai_cryo.transforms import (
+    BatchCompose,
+    FourierCompose,
+    FourierFilter,
+    RandCTF,
+    RandDensityField,
+    RandNeighbours,
+    RandTiltSeriesd,
+)
 
 AXES = (-3, -2, -1)
+#: the paper's pipeline
+STAGES = ("RandPosed", "FourierComposed", "RandIntensityd")
 
 
 def floor_parts(image: Tensor) -> dict[str, Callable[[], Any]]:
@@ -48,53 +58,50 @@ def run_all(functions: Sequence[Callable[[], Any]]) -> Callable[[], None]:
     return call
 
 
-def even_batch(dataset: TemplateDataset, count: int) -> dict[str, Any]:
-    """Return a batch with all classes in turn: how much there is to rotate is then no matter of luck."""
-    classes = len(dataset.library.classes)
-    chosen: list[int] = []
-    index = 0
-    while len(chosen) < count:
-        if dataset[index]["class"] == len(chosen) % classes:
-            chosen.append(index)
-        index += 1
-    return collate([dataset[i] for i in chosen], count)
-
-
 def measure(library: TemplateLibrary, count: int, device: str, thread_count: int, repeats: int) -> dict[str, Any]:
     """Time the pipeline of the bundle, its stages and the floor for one batch size."""
-    batch = even_batch(TemplateDataset(library, 1 << 20), count)
+    # all classes in turn: how much there is to rotate is then no matter of luck
+    batch = collate(TemplateDataset(library, 1 << 20, balanced=True), count)
     config = bundle(box=library.box, voxel_size=library.voxel_size)
     simulate = config.get_parsed_content("prepare_batch")
     config = bundle(box=library.box, voxel_size=library.voxel_size, noise_stage="after", noise_power_law=[0.5, 1.5])
     coloured = config.get_parsed_content("prepare_batch")
-    pose, imaging = simulate.pipeline.transforms[:2]
+    stage = dict(zip(simulate.pipeline.names, simulate.pipeline.members, strict=True))
+    pose, imaging, intensity = (stage[name] for name in STAGES)
+    drawn = simulate.draw(batch)
+    poses, optics, contrast = ([d[name] for d in drawn] for name in STAGES)
 
-    image = batch["image"][:, 0].to(device)
-    mask = batch["mask"][:, 0].to(device).float()
-    clean = {"image": image, "mask": mask, "radius_vox": batch["radius_vox"]}
-    filters = FourierCompose(imaging.transform.filters, voxel_size=library.voxel_size)
-    intensity, standardize = RandIntensity(channel_wise=True), Standardize(channel_wise=False)
-    parts = floor_parts(image)
+    image, mask = batch["image"].to(device), batch["mask"].to(device)
+    clean = {"image": image, "mask": mask, **{key: batch[key].tolist() for key in ("posed", "radius_vox")}}
+    filters = FourierCompose(
+        [t for t in imaging.transform.transforms if isinstance(t, FourierFilter)], voxel_size=library.voxel_size
+    )
+    silent = [{name: d[name] for name in filters.names} for d in optics]
+    nothing: list[dict[str, Any]] = [{}] * count
+    parts = floor_parts(image[:, 0])
     functions = {
         "floor": run_all(list(parts.values())),
         "pipeline": lambda: simulate(batch, device),
         "coloured noise after the optics": lambda: coloured(batch, device),
-        "pose": lambda: pose(clean),
+        "draw": lambda: simulate.draw(batch),
+        "pose": lambda: pose.apply(clean, poses),
         "FFT pair": run_all([parts["rfftn"], parts["irfftn"]]),
-        "FFT pair and filters": lambda: filters(image),
-        "FFT pair, filters and noise": lambda: imaging.transform(image),
-        "intensity and standardise": lambda: standardize(intensity(image)),
+        "FFT pair and filters": lambda: filters.apply(image, silent),
+        "FFT pair, filters and noise": lambda: imaging.transform.apply(image, optics),
+        "intensity and standardise": lambda: simulate.normalize.apply(
+            intensity.transform.apply(image, contrast), nothing
+        ),
         **{f"floor: {name}": function for name, function in parts.items()},
     }
     if device != "cpu":
         functions["copy"] = image.clone
     with threads(thread_count):
-        # the stages draw on from the state that the pipeline left behind: of as many rows as the batch
         times = compare(
             functions, repeats=repeats, cpu_time=device == "cpu" and thread_count == 1, device=device, seconds=6
         )
     ms = {name: 1000 * value["median_s"] for name, value in times.items()}
     stages = {
+        "draw": ms["draw"],
         "pose": ms["pose"],
         "FFT": ms["FFT pair"],
         "filters": ms["FFT pair and filters"] - ms["FFT pair"],
@@ -125,20 +132,15 @@ def measure_peers(library: TemplateLibrary, count: int, repeats: int) -> dict[st
     member = library.templates["ribosome"][0]
     dataset = TemplateDataset(TemplateLibrary({"ribosome": [member]}, library.voxel_size, library.box), 1 << 20)
     batch = collate(dataset, count)
-    simulate = SimulateBatch(bundle().get_parsed_content("simulation"))
-    density = batch["image"][0, 0]
-    tilts = RandTiltSeries((0.1, 1), channel_wise=True, defocus_um=(1, 4), voxel_size=library.voxel_size)
-    pose = RandPose(channel_wise=True)
-    few = min(count, 8)
-
-    def tilt_series() -> None:
-        tilts(pose(batch["image"][:few, 0]))
-
+    simulate = bundle().get_parsed_content("prepare_batch")
+    tilts = RandTiltSeriesd("image", snr=(0.1, 1), ctf=RandCTF((1, 4)), voxel_size=library.voxel_size)
+    tilt_series = SimulateBatch(BatchCompose([simulate.pipeline.members[0], tilts]))
+    few = collate(dataset, min(count, 8))
     functions: dict[str, tuple[int, Callable[[], Any]]] = {
         "monai_cryo: everything": (count, lambda: simulate(batch)),
-        "monai_cryo: tilt series of 41 with CTF": (few, tilt_series),
+        "monai_cryo: tilt series of 41 with CTF": (len(few["image"]), lambda: tilt_series(few)),
     }
-    found, missing = peers(density.numpy(), library.voxel_size)
+    found, missing = peers(batch["image"][0, 0].numpy(), library.voxel_size)
     functions |= found
     with threads(1):
         times = compare(
@@ -153,6 +155,40 @@ def measure_peers(library: TemplateLibrary, count: int, repeats: int) -> dict[st
             for name, rate in rates.items()
         },
         "not_installed": missing,
+    }
+
+
+def measure_scene(library: TemplateLibrary, count: int, repeats: int) -> dict[str, Any]:
+    """Time a scene as crowded as a cell, one thread, beside the imaging of the paper's pipeline."""
+    simulate = bundle().get_parsed_content("prepare_batch")
+    batch = collate(TemplateDataset(library, 1 << 20, balanced=True), count)
+    crowd = RandNeighbours(
+        library.crowd(),
+        (0, 8),
+        distance_vox=(12.0, 32.0),
+        amplitude=(0.7, 1.3),
+        membrane_prob=0.15,
+        one_sided_prob=0.8,
+        voxel_size=library.voxel_size,
+    )
+    field = RandDensityField()
+    states = [item_state(0, "train", i, stream=1) for i in range(count)]
+    drawn = [(crowd.draw(state), field.draw(state)) for state in states]
+    image, mask = batch["image"], batch["mask"]
+
+    def scene() -> None:
+        field.apply(crowd.apply(image, [d[0] for d in drawn], mask=mask), [d[1] for d in drawn])
+
+    with threads(1):
+        times = compare(
+            {"pipeline": lambda: simulate(batch), "scene": scene}, repeats=repeats, cpu_time=True, seconds=10
+        )
+    return {
+        "box": library.box,
+        "batch": count,
+        "scene_ms": 1000 * times["scene"]["median_s"],
+        "pipeline_ms": 1000 * times["pipeline"]["median_s"],
+        "scene_to_pipeline": times["scene"]["ratio"],
     }
 
 
@@ -203,6 +239,8 @@ def main() -> None:
             for r in rows
         ],
     )
+    crowded = measure_scene(library[40], 2 if quick else 32, 1 if quick else 15)
+    table(["crowded scene", *list(crowded)[1:]], [["box 40", *list(crowded.values())[1:]]])
     others = measure_peers(library[40], 2 if quick else 32, 1 if quick else 7)
     table(
         ["on one ribosome of 40^3, one thread", "subtomograms/s", "ours is faster by"],
@@ -210,7 +248,7 @@ def main() -> None:
     )
     if others["not_installed"]:
         print(f"not installed: {', '.join(others['not_installed'])}")
-    finish(options, "simulation", host, {"pipeline": rows, "peers": others})
+    finish(options, "simulation", host, {"pipeline": rows, "scene": crowded, "peers": others})
 
 
 if __name__ == "__main__":

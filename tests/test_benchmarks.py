@@ -12,7 +12,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 KEYS = {
-    "simulation": {"pipeline", "peers"},
+    "simulation": {"pipeline", "peers", "scene"},
     "training": {"recipes"},
     "inference": {"network", "start_up", "threads"},
     "growth": {"studies"},

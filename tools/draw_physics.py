@@ -67,12 +67,38 @@ def _ctf(library: TemplateLibrary) -> Figure:
     f = torch.linspace(0, EDGE / 10, 400)
     curves = {f"{d:g} µm": physics.ctf(f, d) for d in (2.0, 6.0, 12.0)}
     _curve(a, 10 * f, curves, "spatial frequency (1/nm)", "CTF, raw")
-    modes = {
-        "raw, 6 µm": physics.ctf(f, 6.0),
-        "flip, 6 µm": physics.ctf(f, 6.0).abs(),
-        "raw, 6 µm, B = 2000 Å²": physics.ctf(f, 6.0, b_factor_a2=2000.0),
+    curves = {
+        "6 µm": physics.ctf(f, 6.0),
+        "6 µm, B = 2000 Å²": physics.ctf(f, 6.0, b_factor_a2=2000.0),
+        "2 µm, phase plate of 90°": physics.ctf(f, 2.0, phase_shift_deg=90.0),
     }
-    _curve(b, 10 * f, modes, "spatial frequency (1/nm)", "CTF")
+    _curve(b, 10 * f, curves, "spatial frequency (1/nm)", "CTF, raw")
+    return figure
+
+
+def _modes(library: TemplateLibrary) -> Figure:
+    figure, axes = _figure(6, 2.6)
+    particle, half = _particle(library), BOX * VOXEL / 20
+    grid = T.Grid((BOX,) * 3, (VOXEL,) * 3)
+    signal, noise = {}, {}
+    for ax, mode in zip(axes[2:], ("raw", "flip", "squared", "wiener"), strict=True):
+        ctf = T.CTF(10.0, mode=mode, contrast="bright")
+        drawn = [ctf.draw(np.random.RandomState(0))]
+        recorded = ctf.recorded(grid.frequency, drawn)
+        gain = ctf.processing(grid, recorded, drawn)
+        signal[mode] = ctf.transfer(grid, drawn)[0]
+        noise[mode] = torch.ones_like(recorded[0]) if gain is None else gain[0].square()
+        image_it = T.FourierCompose(
+            [T.AddNoise(0.3, stage="after"), T.CTF(10.0, mode=mode), T.MTF(), T.MissingWedge()], voxel_size=VOXEL
+        )
+        image = torch.as_tensor(image_it.set_random_state(0)(particle))
+        _show(ax, image[0, BOX // 2], mode, half, ("x (nm)", "y (nm)"))
+    inside = grid.fraction <= 1
+    f = 10 * grid.frequency[inside]
+    for ax, curves, label in ((axes[0], signal, "signal (10 µm)"), (axes[1], noise, "power of detector noise")):
+        # a deconvolution's gain of 10 and more would flatten the others
+        shown = {mode: (v / v.abs().max())[inside] for mode, v in curves.items()}
+        _curve(ax, f, shown, "spatial frequency (1/nm)", f"{label}, relative")
     return figure
 
 
@@ -173,11 +199,8 @@ def _scene(library: TemplateLibrary) -> Figure:
     half = BOX * VOXEL / 20
     image_it = T.FourierCompose([T.AddNoise(0.5), T.MissingWedge(), T.CTF(4.0), T.MTF()], voxel_size=VOXEL)
     particle = _particle(library)
-    crowd = torch.as_tensor(
-        T.RandNeighbours(library.crowd() or [particle[0]], (4, 6)).set_random_state(3)(
-            particle, mask=(particle > 0.5).float()
-        )
-    )
+    neighbours = T.RandNeighbours(_crowd(library), (4, 6)).set_random_state(3)
+    crowd = torch.as_tensor(neighbours(particle, mask=(particle > 0.5).float()))
     bead = torch.as_tensor(T.RandGoldBead((40, 60), voxel_size=VOXEL).set_random_state(4)(crowd))
     ice = torch.as_tensor(T.RandIceGradient(2.0).set_random_state(2)(image_it.set_random_state(0)(crowd)))
     pictures = {
@@ -188,6 +211,47 @@ def _scene(library: TemplateLibrary) -> Figure:
     }
     for ax, (title, image) in zip(axes, pictures.items(), strict=True):
         _show(ax, image, title, half, ("x (nm)", "y (nm)"))
+    return figure
+
+
+def _crowd(library: TemplateLibrary) -> list[Any]:
+    """What may stand beside a particle: the library's structures, or the particle itself where it has none."""
+    return library.crowd() or [_particle(library)[0]]
+
+
+def _crowded(library: TemplateLibrary) -> Figure:
+    figure = Figure(figsize=(2.6 * 5, 2.5 * 2), layout="constrained")
+    axes = figure.subplots(2, 5)
+    half, extent, slab = BOX * VOXEL / 20, ("x (nm)", "z (nm)"), slice(BOX // 2 - 4, BOX // 2 + 5)
+    crowd = T.RandNeighbours(
+        _crowd(library), 12, distance_vox=(12.0, 24.0), amplitude=(0.7, 1.3), membrane_prob=1.0, voxel_size=VOXEL
+    )
+    # a membrane along the beam: the wedge leaves it, and an x-z slice shows both its sides
+    sheet, sheet_mask = (v[None] for v in bilayer((BOX,) * 3, VOXEL, normal=torch.tensor([0.3, 0.0, 1.0])))
+    sheet = sheet / sheet[sheet_mask].mean()
+    particle = _particle(library)
+    drawn = crowd.draw(np.random.RandomState(5)) or {}
+    beside = {**drawn["membrane"], "normal": [1.0, 0.2, 0.4], "distance": 0.0}
+    alone = {**drawn, "membrane": None, "side": None}
+    field = {"amplitude": 0.4, "seed": 3}
+    scenes = {
+        "crowded": (particle, particle > 0.5, alone, None),
+        "a membrane beside": (particle, particle > 0.5, {**alone, "membrane": beside}, None),
+        "membrane, both sides full": (sheet, sheet_mask, alone, None),
+        "one side empty, one dense": (sheet, sheet_mask, {**alone, "side": {"which": 0, "density": 0.4}}, None),
+        "with a density field": (sheet, sheet_mask, {**alone, "side": {"which": 0, "density": 0.4}}, field),
+    }
+    optics = T.FourierCompose(
+        [T.AddNoise(2.0, band=(0.0, 0.4), stage="after"), T.CTF(3.0), T.MTF(), T.MissingWedge()], voxel_size=VOXEL
+    )
+    for column, (title, (central, mask, around, smooth)) in enumerate(scenes.items()):
+        scene = crowd.apply(central[None], [around], mask=mask[None])
+        scene = T.RandDensityField().apply(scene, [smooth])
+        line = np.linspace(-half, half, BOX)
+        _show(axes[0, column], scene[0, 0, :, slab].mean(dim=1), title, half, extent, vmin=0, vmax=2)
+        axes[0, column].contour(line, line, mask[0, :, BOX // 2], [0.5], colors="orange", linewidths=0.8)
+        image = torch.as_tensor(optics.set_random_state(1)(scene[0]))
+        _show(axes[1, column], image[0, :, slab].mean(dim=1), "imaged", half, extent)
     return figure
 
 
@@ -212,12 +276,14 @@ def _tilt_series(library: TemplateLibrary) -> Figure:
 
 PICTURES: dict[str, Callable[[TemplateLibrary], Figure]] = {
     "ctf": _ctf,
+    "ctf_modes": _modes,
     "mtf": _mtf,
     "wedge": _wedge,
     "noise": _noise,
     "pose": _pose,
     "membrane": _membrane,
     "scene": _scene,
+    "crowded": _crowded,
     "tilt_series": _tilt_series,
 }
 

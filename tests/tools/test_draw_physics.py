@@ -15,5 +15,5 @@ def test_every_picture_is_drawn(tmp_path, classes):
         options += ["--templates", str(file)]
     assert draw_physics.main(options) == 0
     pictures = list(tmp_path.glob("physics_*.png"))
-    assert len(pictures) == len(draw_physics.PICTURES) >= 8
+    assert len(pictures) == len(draw_physics.PICTURES) >= 10
     assert all(picture.stat().st_size > 5_000 for picture in pictures)
