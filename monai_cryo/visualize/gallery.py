@@ -64,7 +64,7 @@ ROWS = (
         {"snr": (0.03, 10.0), "stage": "after", "power_law": (0.0, 2.0)},
         lambda d: f"SNR {d['snr']:.2g}",
     ),
-    Row("neighbours", {"neighbours": (4, 8)}, lambda d: f"{len(d['template'])} asked"),
+    Row("neighbours", {"neighbours": (4, 8)}, lambda d: f"{len(d.get('template', ()))} asked"),
     Row(
         "tilt series (x-z)",
         {"tilt_series": (0.03, 1.0)},

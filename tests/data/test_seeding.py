@@ -1,4 +1,4 @@
-"""Items depend on (seed, index) alone: not on workers, ranks, batches or restarts."""
+"""Items depend on (seed, split, index) alone: not on workers, ranks, batches or restarts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import DataLoader
 
-from monai_cryo.data import CounterSampler, ItemRandomState, TemplateDataset, item_state
+from monai_cryo.data import CounterSampler, TemplateDataset, item_state
 from monai_cryo.templates import load_templates
 
 
@@ -17,25 +17,52 @@ def dataset():
 
 
 def test_streams_are_repeatable_and_distinct():
-    first = item_state(0, 5).rand(4)
-    np.testing.assert_array_equal(first, item_state(0, 5).rand(4))
-    others = [item_state(*key).rand(4) for key in ((0, 6), (1, 5), (0, 5, 1), (5, 0))]
-    assert all(not np.allclose(first, other) for other in others)
+    keys = [(0, "train", 5), (0, "train", 6), (1, "train", 5), (5, "train", 0), (0, "validation", 5), (0, "test", 5)]
+    streams = [item_state(*key).rand(4) for key in keys] + [item_state(0, "train", 5, stream=1).rand(4)]
+    np.testing.assert_array_equal(streams[0], item_state(0, "train", 5).rand(4))
+    assert len({tuple(s) for s in streams}) == len(streams)
 
 
-def test_a_batch_state_deals_rows_from_the_items_streams():
-    batch = ItemRandomState([item_state(1, i) for i in range(3)])
-    singles = [item_state(1, i) for i in range(3)]
-    np.testing.assert_array_equal(batch.rand(3), [s.rand() for s in singles])
-    np.testing.assert_array_equal(batch.uniform(-1, 1, (3, 2)), [s.uniform(-1, 1, 2) for s in singles])
-    np.testing.assert_array_equal(batch.randint(0, 9, size=3), [s.randint(0, 9) for s in singles])
-    np.testing.assert_array_equal(batch.normal(size=(3, 4)), [s.normal(size=4) for s in singles])
-    for wrong in (None, 2, (2, 3)):
-        with pytest.raises(ValueError, match="channel_wise=True"):
-            batch.uniform(size=wrong)
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ((0, "validate", 5), "split must be one of train, validation, test, got 'validate'"),
+        ((-1, "train", 5), "seed, index and stream must be >= 0, got -1, 5 and 0"),
+        ((0, "train", -1), "seed, index and stream must be >= 0"),
+    ],
+)
+def test_impossible_keys(key, message):
+    with pytest.raises(ValueError, match=message):
+        item_state(*key)
 
 
-def test_items_are_functions_of_seed_and_index(dataset):
+@pytest.mark.parametrize("seed", [0, 1])
+def test_splits_share_no_item_whatever_the_seed(seed):
+    """Seed 1 once trained on what seed 0 validated on."""
+    library = load_templates()
+    items = {
+        (s, split, i): TemplateDataset(library, 3, seed=s, split=split)[i]
+        for s in (seed, seed + 1)
+        for split in ("train", "validation", "test")
+        for i in range(3)
+    }
+    drawn = {key: item_state(*key).rand(8) for key in items}
+    assert len({tuple(d) for d in drawn.values()}) == len(items)
+    membranes = [i["image"] for i in items.values() if i["posed"]]
+    assert len(membranes) >= 2
+    for k, image in enumerate(membranes):
+        assert not any(torch.equal(image, other) for other in membranes[:k])
+    assert all((v["seed"], v["split"], v["index"]) == key for key, v in items.items())
+
+
+@pytest.mark.parametrize("length", [8, 10])
+def test_balanced_classes_take_turns(length):
+    dataset = TemplateDataset(load_templates(), length, split="validation", balanced=True)
+    assert [dataset[i]["class"] for i in range(length)] == [i % 4 for i in range(length)]
+    assert "balanced=True" in repr(dataset)
+
+
+def test_items_are_functions_of_seed_split_and_index(dataset):
     again = TemplateDataset(load_templates(), length=1, seed=3)
     for index in (0, 7, 10**9):
         first, second = dataset[index], again[index]
@@ -46,7 +73,7 @@ def test_items_are_functions_of_seed_and_index(dataset):
 
 
 def test_classes_are_uniform(dataset):
-    counts = np.bincount([item_state(3, i).randint(4) for i in range(4000)])
+    counts = np.bincount([item_state(3, "train", i).randint(4) for i in range(4000)])
     assert counts.min() > 900
     assert {dataset[i]["class"] for i in range(30)} == {0, 1, 2, 3}
 
@@ -93,5 +120,10 @@ def test_sampler_epochs_and_ranks_are_disjoint():
 
 
 def test_dataset_refuses_impossible_arguments():
-    with pytest.raises(ValueError, match="length must be >= 1"):
-        TemplateDataset(load_templates(), length=0)
+    for bad, message in (
+        ({"length": 0}, "length must be >= 1 and seed >= 0, got 0 and 0"),
+        ({"length": 1, "seed": -1}, "length must be >= 1 and seed >= 0, got 1 and -1"),
+        ({"length": 1, "split": "val"}, "split must be one of train, validation, test, got 'val'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TemplateDataset(load_templates(), **bad)

@@ -27,6 +27,20 @@ def test_every_row_simulates_every_class(library, row):
         np.testing.assert_array_equal(volume, again)
 
 
+@pytest.mark.parametrize("row", ROWS, ids=[row.title for row in ROWS])
+def test_every_row_takes_a_library_without_any_structure(row, tmp_path):
+    (tmp_path / "few.yaml").write_text(
+        "voxel_size: 20\nbox: 16\nclasses:\n  membrane: {procedural: membrane, offset_a: [-20, 20]}\n"
+        "  nothing: {procedural: background}\n"
+    )
+    few = load_templates(tmp_path / "few.yaml")
+    for c in range(2):
+        volume, drawn = simulate_cell(few, row, c, seed=0)
+        assert volume.shape == (16, 16, 16)
+        assert np.isfinite(volume).all()
+        assert isinstance(row.caption(drawn), str)
+
+
 def test_a_column_shows_one_pose(library):
     clean = simulate_cell(library, ROWS[0], 0, seed=0)[0]
     easy = Row("easy", {"snr": 10.0, "stage": "after", "missing_angle_deg": 0.0, "defocus_um": 3.0})
