@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from monai.data.utils import list_data_collate
 
 from monai_cryo.data import item_state, load_labelled
 from monai_cryo.io import measure_noise_spectrum, read_mrc
@@ -23,10 +24,11 @@ from monai_cryo.transforms import (
     CTF,
     MTF,
     AddNoise,
+    BatchCompose,
     FourierCompose,
     MissingWedge,
-    RandNeighbours,
-    RandPose,
+    RandNeighboursd,
+    RandPosed,
     RandTiltSeries,
     Standardize,
 )
@@ -51,14 +53,16 @@ def main() -> None:
     data = load_labelled(str(options.dataset_dir), classes, image_key=options.image_key, skip_unknown=True)
     files = {c: [i["image"] for i in data.items if classes[i["class"]] == c][: options.count] for c in classes}
     voxel_size = data.voxel_size or 13.68
-    real = standardized([read_mrc(f, voxel_size=voxel_size)[0] for f in files[options.name]])
+    boxes = [np.asarray(read_mrc(f, voxel_size=voxel_size)[0], dtype=np.float32) for f in files[options.name]]
+    real = standardized(torch.as_tensor(np.stack(boxes))[:, None])
     table = measure_noise_spectrum(files[options.background], voxel_size)
 
     library = load_templates(voxel_size=voxel_size, box=real.shape[-1])
     scene_library = load_templates(voxel_size=voxel_size, box=real.shape[-1] + 24)
     tilts, defocus = tuple(options.tilt_range_deg), options.defocus_um
-    optics = [MissingWedge(tilts), CTF(defocus, voxel_size=voxel_size), MTF()]
-    series = {"defocus_um": defocus, "voxel_size": voxel_size, "output_size": real.shape[-1], "channel_wise": True}
+    ctf = CTF(defocus, voxel_size=voxel_size)
+    optics = [MissingWedge(tilts), ctf, MTF()]
+    series = {"ctf": ctf, "voxel_size": voxel_size, "output_size": real.shape[-1]}
     ways = {
         "paper: noise before the CTF": lambda snr: FourierCompose([AddNoise(snr), *optics]),
         "white detector noise": lambda snr: FourierCompose([AddNoise(snr, stage="after"), *optics]),
@@ -71,8 +75,9 @@ def main() -> None:
         particles = posed(scene_library if way == "tilt series" else library, options.name, len(real))
         tries = []
         for snr in SNRS:
-            image_it = make(snr).set_random_state(0)
-            simulated = Standardize()(image_it(particles))
+            image_it = make(snr)
+            draws = [image_it.draw(item_state(0, "test", i, stream=1)) for i in range(len(particles))]
+            simulated = standardized(image_it.apply(particles, draws))
             power = spectrum(simulated, voxel_size)[1]
             # the first shells hold the tomogram's ice gradient, the last the reconstruction's corner
             error = 10 * torch.log10(power / target)[2:-1]
@@ -84,10 +89,9 @@ def main() -> None:
     print(options.output)
 
 
-def standardized(volumes: list[np.ndarray]) -> torch.Tensor:
-    """Stack volumes as channels, each with mean 0 and variance 1."""
-    stack = torch.as_tensor(np.stack([np.asarray(v, dtype=np.float32) for v in volumes]))
-    return torch.as_tensor(Standardize()(stack))
+def standardized(volumes: torch.Tensor) -> torch.Tensor:
+    """Give each item of a batch (B, 1, D, H, W) mean 0 and variance 1; returns (B, D, H, W)."""
+    return Standardize().apply(volumes, [{}] * len(volumes))[:, 0]
 
 
 def spectrum(volumes: torch.Tensor, voxel_size: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,13 +101,20 @@ def spectrum(volumes: torch.Tensor, voxel_size: float) -> tuple[torch.Tensor, to
 
 
 def posed(library, name: str, count: int) -> torch.Tensor:
-    """Draw particles of a class in random poses, with neighbours as in a cell."""
-    state = item_state(0)
+    """Particles of a class (B, 1, D, H, W) in random poses, with neighbours as in a cell."""
     index = library.classes.index(name)
-    clean = torch.cat([library.draw(index, state)["image"] for _ in range(count)])
-    particles = RandPose(channel_wise=True).set_random_state(0)(clean)
-    crowd = RandNeighbours(library.densities(), count=(1, 3), channel_wise=True).set_random_state(0)
-    return torch.as_tensor(crowd(particles, mask=(particles > 0.5).float()))
+    scene = BatchCompose(
+        [
+            RandPosed(["image", "mask"], mode=["bilinear", "nearest"], posed_key="posed", radius_key="radius_vox"),
+            RandNeighboursd(
+                "image", templates=library.crowd(), count=(0, 8), distance_vox=(12.0, 32.0), mask_key="mask"
+            ),
+        ]
+    )
+    states = [item_state(0, "test", i) for i in range(count)]
+    clean = list_data_collate([library.draw(index, state) for state in states])
+    crowded: torch.Tensor = scene.apply(clean, [scene.draw(state) for state in states])["image"]
+    return crowded
 
 
 def draw(real, best, frequency, target, options) -> None:
