@@ -13,6 +13,7 @@ from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.data.grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict, pad_with_noise
 from monai_cryo.data.labelled import FillMaskd, LabelledData, load_labelled
 from monai_cryo.data.seeding import CounterSampler, item_state
+from monai_cryo.data.simulated import write_simulated
 from monai_cryo.io import MRCReader, MRCWriter
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "pad_with_noise",
     "postprocessing",
     "preprocessing",
+    "write_simulated",
 ]

@@ -167,6 +167,7 @@ def write_mrc(
         mrc.set_data(data)
         mrc.voxel_size = spacing[::-1]
         mrc.header.origin = start[::-1]
+        mrc.header.label[0] = b"written by monai_cryo"  # mrcfile's own holds the time: same volume, same bytes
 
 
 def _layout(header: Any, ndim: int) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, int, int]]:

@@ -1,0 +1,191 @@
+"""Simulated subtomograms written to disk as a labelled set that anyone reads: shard by shard, always the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import default_collate
+from tqdm import tqdm
+
+from monai_cryo import __version__
+from monai_cryo._typing import Contrast, parse_contrast
+from monai_cryo.data.dataset import TemplateDataset
+from monai_cryo.handlers.parameters import flatten
+from monai_cryo.io.atomic import replacing, write_text
+from monai_cryo.io.mrc import write_mrc
+
+__all__ = ["write_simulated"]
+
+#: samples that are imaged together: in other batches sums are rounded otherwise, so shards are cut between them
+BATCH = 8
+_LABELS = ("image", "label", "class", "structure")
+_SETTINGS, _TABLE, _LIST = "simulation.json", "parameters.csv", "dataset.json"
+
+
+def write_simulated(
+    folder: str | os.PathLike[str],
+    dataset: TemplateDataset,
+    simulate: Callable[[dict[str, Any]], tuple[Any, dict[str, Any]]],
+    *,
+    contrast: Contrast,
+    shards: int = 1,
+    facts: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> Path:
+    """Simulate a data set and write it as MRC files, images and masks, with a ``dataset.json`` that evaluation reads.
+
+    Where it was cut off it goes on with the shard that was not whole. The same seed gives the same bytes,
+    whatever the shards, on one machine and number of threads. Memory does not grow with the number of samples.
+
+    Parameters
+    ----------
+    folder
+        Where to; made if missing.
+    dataset
+        What is imaged: its items 0 .. length - 1.
+    simulate
+        :class:`monai_cryo.engines.SimulateBatch`, without a normalisation: that is the reader's, as for real images.
+    contrast
+        Of the particles in the images, dark or bright.
+    shards
+        Subfolders that the samples are spread over.
+    facts
+        What else the bytes depend on, kept in ``simulation.json``: a folder begun with other facts is refused.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    Path
+        ``dataset.json``. Beside it: ``parameters.csv``, a line a sample with its files, class, structure and drawn
+        values; and in every shard its part of that table, whose presence says that the shard is whole.
+
+    Raises
+    ------
+    ValueError
+        If there are too many shards, or the folder holds another set.
+    """
+    folder, number = Path(folder), len(dataset)
+    batches = -(-number // BATCH)
+    if not 1 <= shards <= batches:
+        raise ValueError(f"shards must lie in 1..{batches}, at least {BATCH} samples in each, got {shards}")
+    library = dataset.library
+    settings: dict[str, Any] = {
+        **(facts or {}),
+        "number": number,
+        "shards": shards,
+        "seed": dataset.seed,
+        "split": dataset.split,
+        "balanced": dataset.balanced,
+        "voxel_size": library.voxel_size,
+        "box": library.box,
+        "contrast": f"protein {parse_contrast(contrast)}",
+        "classes": library.classes,
+        "structures": library.structures,
+        "monai_cryo": __version__,
+    }
+    _begin(folder, settings)
+    if (folder / _LIST).is_file():
+        return folder / _LIST
+    tables = [folder / f"shard_{i:0{len(str(shards - 1))}d}" / _TABLE for i in range(shards)]
+    with tqdm(total=number, desc=f"simulating {folder}", unit="sample", disable=not progress) as bar:
+        for i, table in enumerate(tables):
+            indices = range(BATCH * (i * batches // shards), min(number, BATCH * ((i + 1) * batches // shards)))
+            if not table.is_file():
+                table.parent.mkdir(exist_ok=True)
+                _write_table(table, _write_items(table.parent, dataset, simulate, indices, bar.update))
+            else:
+                bar.update(len(indices))
+    _join(folder, tables, settings)
+    return folder / _LIST
+
+
+def _begin(folder: Path, settings: dict[str, Any]) -> None:
+    """Write the settings into a new folder, and compare them with those of an old one."""
+    path = folder / _SETTINGS
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not what this command writes: {error}") from error
+        differing = [key for key in settings if not isinstance(found, dict) or found.get(key) != settings[key]]
+        if differing:
+            was = found.get(differing[0]) if isinstance(found, dict) else found
+            raise ValueError(
+                f"{folder} holds a set with {differing[0]} {was!r}, not {settings[differing[0]]!r}: name another folder"
+            )
+        return
+    if (folder / _LIST).exists():
+        raise ValueError(f"{folder} holds a {_LIST} that was not simulated here: name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(settings, indent=1) + "\n")
+
+
+def _write_items(
+    folder: Path,
+    dataset: TemplateDataset,
+    simulate: Callable[[dict[str, Any]], tuple[Any, dict[str, Any]]],
+    indices: Sequence[int],
+    done: Callable[[int], Any],
+) -> Iterator[dict[str, Any]]:
+    """Write the images and masks of some items, and yield a row of the table for each."""
+    library = dataset.library
+    width = len(str(len(dataset) - 1))
+    for first in range(0, len(indices), BATCH):
+        batch = default_collate([dataset[i] for i in indices[first : first + BATCH]])
+        images, label = simulate(batch)
+        masks = label["mask"].cpu().numpy() >= 0.5
+        for n, image in enumerate(images.cpu().numpy().astype(np.float32)):
+            stem = f"{int(batch['index'][n]):0{width}d}"
+            names = [f"{stem}.mrc", f"{stem}_mask.mrc"]
+            for name, volume in zip(names, (image[0], masks[n, 0].astype(np.int8)), strict=True):
+                write_mrc(folder / name, volume, library.voxel_size, overwrite=True)
+            head = (*(f"{folder.name}/{name}" for name in names), library.classes[int(batch["class"][n])])
+            row = dict(zip(_LABELS, (*head, batch["structure"][n]), strict=True))
+            yield {**row, "amplitude": float(batch["amplitude"][n]), **dict(flatten(label["parameters"][n]))}
+        done(len(images))
+
+
+def _write_table(path: Path, rows: Iterator[Mapping[str, Any]]) -> None:
+    """Write rows as they come; the columns, which only the last row completes, need a second pass."""
+    columns: dict[str, None] = {}
+    with replacing(path) as part, tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
+        for row in rows:
+            columns.update(dict.fromkeys(row))
+            spool.write(json.dumps(row) + "\n")
+        spool.seek(0)
+        with part.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, columns)
+            table.writeheader()
+            table.writerows(json.loads(line) for line in spool)
+
+
+def _join(folder: Path, tables: Sequence[Path], settings: Mapping[str, Any]) -> None:
+    """Write the whole table and, last, the list, a row at a time."""
+    columns: dict[str, None] = {}
+    for path in tables:
+        with path.open(newline="", encoding="utf-8") as file:
+            columns.update(dict.fromkeys(next(csv.reader(file))))
+    with replacing(folder / _TABLE) as part, part.open("w", newline="", encoding="utf-8") as file:
+        whole = csv.DictWriter(file, columns)
+        whole.writeheader()
+        whole.writerows(_rows(tables))
+    with replacing(folder / _LIST) as part, part.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(dict(settings), indent=1)[:-2] + ',\n "test": [')
+        for n, row in enumerate(_rows(tables)):
+            file.write(",\n  " if n else "\n  ")
+            file.write(json.dumps({name: row[name] for name in _LABELS}))
+        file.write("\n ]\n}\n")
+
+
+def _rows(tables: Sequence[Path]) -> Iterator[dict[str, str]]:
+    for path in tables:
+        with path.open(newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(file)

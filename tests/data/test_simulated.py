@@ -1,0 +1,152 @@
+"""Data sets on disk: what evaluation reads, the same bytes every time, and no sample lost by a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monai_cryo.data import TemplateDataset, load_labelled, write_simulated
+from monai_cryo.engines import SimulateBatch
+from monai_cryo.io import read_mrc, write_mrc
+from monai_cryo.templates import TemplateLibrary, load_templates
+from monai_cryo.transforms import BatchCompose, RandPosed, RandSNRd
+
+NUMBER = 18
+
+
+@pytest.fixture(scope="module")
+def library() -> TemplateLibrary:
+    return load_templates(voxel_size=30.0, box=16)
+
+
+class Imaging:
+    """Simulate, and die when enough batches were imaged."""
+
+    def __init__(self, lives: int = 100) -> None:
+        pose = RandPosed(["image", "mask"], mode=["bilinear", "nearest"], posed_key="posed", radius_key="radius_vox")
+        self.simulate = SimulateBatch(BatchCompose([pose, RandSNRd("image", snr=(0.5, 2.0))]))
+        self.lives = lives
+
+    def __call__(self, batch):
+        self.lives -= 1
+        if self.lives < 0:
+            raise KeyboardInterrupt
+        return self.simulate(batch)
+
+
+def write(
+    folder: Path, library: TemplateLibrary, imaging: Imaging | None = None, shards: int = 3, seed: int = 3
+) -> Path:
+    dataset = TemplateDataset(library, NUMBER, seed, "test", balanced=True)
+    return write_simulated(folder, dataset, imaging or Imaging(), contrast="dark", shards=shards)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def written(library, tmp_path_factory) -> Path:
+    return write(tmp_path_factory.mktemp("sets") / "set", library).parent
+
+
+def test_evaluation_reads_it(written, library):
+    found = load_labelled(str(written), library.classes)
+    assert len(found.items) == NUMBER
+    assert (found.voxel_size, found.contrast, found.skipped) == (30.0, "dark", {})
+    assert [item["class"] for item in found.items] == [n % 4 for n in range(NUMBER)]
+    image, voxel_size, _ = read_mrc(found.items[5]["image"])
+    mask, _, _ = read_mrc(found.items[5]["mask"])
+    assert image.shape == mask.shape == (16, 16, 16)
+    assert (image.dtype, mask.dtype, voxel_size) == (np.float32, np.int8, (30.0, 30.0, 30.0))
+    assert set(np.unique(mask)) == {0, 1}
+
+
+def test_images_are_those_of_the_simulation_and_not_normalised(written, library):
+    dataset = TemplateDataset(library, NUMBER, 3, "test", balanced=True)
+    from torch.utils.data import default_collate
+
+    images, label = Imaging()(default_collate([dataset[i] for i in range(8, 16)]))
+    (path,) = written.glob("shard_*/12.mrc")
+    assert np.array_equal(read_mrc(path)[0], images[4, 0].numpy())
+    assert np.array_equal(read_mrc(path.with_name("12_mask.mrc"))[0] > 0, label["mask"][4, 0].numpy() > 0)
+    assert not np.isclose(images[4].std(), 1, atol=0.05)
+
+
+def test_the_table_holds_a_line_a_sample(written):
+    with (written / "parameters.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    items = json.loads((written / "dataset.json").read_text())["test"]
+    assert [row["image"] for row in rows] == [item["image"] for item in items]
+    assert len({row["RandSNRd.snr"] for row in rows}) == NUMBER
+    assert all(0.5 <= float(row["RandSNRd.snr"]) <= 2 for row in rows)
+    # membranes come posed: they are moved by no draw, yet every row has its structure and class
+    assert {row["class"] for row in rows} == {"ribosome", "proteasome", "tric", "membrane"}
+
+
+def test_same_seed_same_bytes(written, library, tmp_path):
+    assert contents(write(tmp_path / "again", library).parent) == contents(written)
+
+
+def test_shards_change_no_sample(written, library, tmp_path):
+    whole = contents(write(tmp_path / "one", library, shards=1).parent)
+    one = {Path(name).name: data for name, data in whole.items() if name.endswith(".mrc")}
+    assert one == {Path(name).name: data for name, data in contents(written).items() if name.endswith(".mrc")}
+
+
+@pytest.mark.parametrize("lives", [0, 1, 2])
+def test_what_was_cut_off_goes_on(written, library, tmp_path, lives):
+    folder = tmp_path / "set"
+    with pytest.raises(KeyboardInterrupt):
+        write(folder, library, Imaging(lives))
+    assert not (folder / "dataset.json").exists()
+    rest = Imaging(3 - lives)  # one batch a shard here: what was whole is not imaged again
+    write(folder, library, rest)
+    assert rest.lives == 0
+    assert contents(folder) == contents(written)
+
+
+def test_a_whole_set_is_left_alone(written, library):
+    assert write(written, library, Imaging(0)) == written / "dataset.json"
+
+
+@pytest.mark.parametrize(("change", "message"), [({"seed": 4}, "seed 3, not 4"), ({"shards": 2}, "shards 3, not 2")])
+def test_another_set_in_the_folder_is_refused(written, library, change, message):
+    with pytest.raises(ValueError, match=message):
+        write(written, library, **change)
+
+
+def test_a_list_of_somebody_else_is_not_replaced(tmp_path, library):
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(ValueError, match="not simulated here"):
+        write(tmp_path, library)
+    assert (tmp_path / "dataset.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("shards", [0, 4])
+def test_shards_that_cannot_be(tmp_path, library, shards):
+    with pytest.raises(ValueError, match=r"shards must lie in 1\.\.3"):
+        write(tmp_path / "set", library, shards=shards)
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_volume_has_one_file(tmp_path, monkeypatch):
+    """Headers hold no time: the same volume written a day later has the same bytes."""
+    import datetime
+
+    import mrcfile.mrcobject
+
+    class Later(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 5, 6)
+
+    volume = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
+    write_mrc(tmp_path / "now.mrc", volume, 10.0)
+    monkeypatch.setattr(mrcfile.mrcobject, "datetime", Later)
+    write_mrc(tmp_path / "later.mrc", volume, 10.0)
+    assert (tmp_path / "now.mrc").read_bytes() == (tmp_path / "later.mrc").read_bytes()
