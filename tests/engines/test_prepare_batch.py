@@ -11,7 +11,7 @@ from monai.transforms import RandGaussianNoised
 from torch.utils.data import default_collate
 
 import monai_cryo.transforms as T  # noqa: N812
-from monai_cryo.data import TemplateDataset
+from monai_cryo.data import TemplateDataset, item_state
 from monai_cryo.engines import PrepareImages, PrepareLabelled, SimulateBatch
 from monai_cryo.templates import load_templates
 
@@ -93,6 +93,14 @@ def test_every_item_of_every_split_and_seed_is_drawn_from_a_stream_of_its_own(it
         drawn += simulator().draw(default_collate([item | change]))
     snr = [d["FourierComposed"]["RandSNR"]["snr"] for d in drawn]
     assert len(set(snr)) == 5
+
+
+def test_imaging_does_not_repeat_the_numbers_that_drew_the_particle(items):
+    particle, imaging = (
+        pipeline().draw(item_state(items[3]["seed"], "train", items[3]["index"], stream=k)) for k in (0, 1)
+    )
+    assert simulator().draw(default_collate([items[3]])) == [imaging]
+    assert imaging != particle
 
 
 def test_membranes_keep_their_pose(items):
