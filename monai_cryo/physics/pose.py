@@ -7,40 +7,44 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from monai_cryo.physics.fourier import spatial_shape
 
 
-def rotation_from_uniform(u: Tensor) -> Tensor:
+def rotation_from_uniform(u: ArrayLike | Tensor) -> Tensor:
     """Rotation matrices, uniform on SO(3) where ``u`` is uniform on the unit cube.
 
-    Three uniform Euler angles crowd the poles; this map through unit quaternions does not.
+    Three uniform Euler angles crowd the poles; this map through unit quaternions does not. Computed on the host, where
+    random numbers are drawn: one at a time, numpy takes a third of torch's time.
 
     Parameters
     ----------
     u
-        (..., 3) in [0, 1).
+        (..., 3) in [0, 1), float32 or float64.
 
     Returns
     -------
     Tensor
-        (..., 3, 3), acting on column vectors (x, y, z).
+        (..., 3, 3), acting on column vectors (x, y, z); of the same dtype.
 
     References
     ----------
     Shoemake (1992) Uniform random rotations, in Graphics Gems III, 124-132.
     """
-    # unit quaternions (x, y, z) + w, and of them I + 2 w K + 2 K^2 with K v = (x, y, z) x v
-    length = torch.stack([1 - u[..., 0], u[..., 0]], dim=-1).sqrt()
-    pairs = torch.view_as_real(torch.polar(length, 2 * math.pi * u[..., 1:]))
-    (y, x), (w, z) = (p.unbind(-1) for p in pairs.unbind(-2))
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    turned = w[..., None, None] * cross + cross @ cross
-    return torch.eye(3, dtype=u.dtype, device=u.device) + 2 * turned
+    first, second, third = np.moveaxis(np.asarray(u), -1, 0)
+    a, b, s, t = np.sqrt(1 - first), np.sqrt(first), 2 * math.pi * second, 2 * math.pi * third
+    x, y, z, w = a * np.sin(s), a * np.cos(s), b * np.sin(t), b * np.cos(t)
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.array(rows), (0, 1), (-2, -1))))
 
 
 def bounding_radius(volume: Tensor) -> int:

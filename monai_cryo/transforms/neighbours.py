@@ -108,10 +108,10 @@ class RandNeighbours(RandDrawable):
     def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw neighbours, the seed of their places, and the membrane and the empty side, None where there is none."""
         count = int(state.randint(self.count[0], self.count[1] + 1))
-        turn = torch.as_tensor(state.uniform(size=(count, 3)))
+        turns = state.uniform(size=(count, 3))
         drawn: Parameters = {
             "template": state.choice(len(self.templates), size=count, p=self.weights).tolist(),
-            "rotation": rotation_from_uniform(turn).tolist(),
+            "rotation": rotation_from_uniform(turns).tolist(),
             "amplitude": uniform(state, self.amplitude, count),
             "place_seed": draw_seed(state),
             "membrane": None,

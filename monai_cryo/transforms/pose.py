@@ -51,7 +51,7 @@ class RandPose(RandDrawable):
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw a rotation matrix acting on (x, y, z), a shift (z, y, x) and a zoom."""
-        rotation = rotation_from_uniform(torch.as_tensor(state.uniform(size=3)))
+        rotation = rotation_from_uniform(state.uniform(size=3))
         return {
             "rotation": rotation.tolist(),
             "shift_vox": uniform(state, self.shift_vox, 3),
