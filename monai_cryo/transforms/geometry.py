@@ -19,10 +19,14 @@ BEFORE_POSE = "affine_before_pose"
 
 
 def array_voxel_size(img: NdarrayOrTensor) -> tuple[float, float, float] | None:
-    """Voxel size in Å along the array's axes; None where there is no affine, or one that says 1 Å (unknown)."""
+    """Voxel size in Å along the array's axes; None where there is no affine, or one that says 1 Å (unknown).
+
+    A pose with a zoom makes the particle larger, not the grid: then it is the size before it.
+    """
     if not isinstance(img, MetaTensor):
         return None
-    size = voxel_size_zyx([float(p) for p in img.pixdim[:3]])
+    affine = torch.as_tensor(img.meta.get(BEFORE_POSE, img.affine))
+    size = voxel_size_zyx(torch.linalg.vector_norm(affine[:3, :3].double(), dim=0))
     # an affine that was rotated says 0.99999997; no cryo-EM voxel is that close to 1 Å by nature
     return None if np.allclose(size, 1.0, atol=1e-3) else size
 
@@ -31,7 +35,8 @@ def array_axes(img: NdarrayOrTensor) -> tuple[Axis, Axis, Axis]:
     """Directions of the array's axes: of a MetaTensor as its affine has them, else z, y, x as in MRC files.
 
     A pose turns the affine away from the axes; then the directions are those before it, or of the file
-    (``original_affine``). An affine of 1 Å voxels carries nothing.
+    (``original_affine``). An affine of 1 Å voxels carries nothing. Signs are not looked at: on a mirrored axis an
+    uneven tilt range wants ``invert``.
     """
     if isinstance(img, MetaTensor) and array_voxel_size(img) is not None:
         for affine in (img.affine, img.meta.get(BEFORE_POSE), img.meta.get(MetaKeys.ORIGINAL_AFFINE)):

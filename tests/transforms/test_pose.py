@@ -198,3 +198,14 @@ class TestAffine:
 def test_refusals(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_zoomed_particle_stays_on_its_grid():
+    """Imaging after a zoom uses the grid's voxel size, not the particle's."""
+    affine = torch.eye(4, dtype=torch.float64)
+    affine[:3, :3] = 10.0 * torch.eye(3, dtype=torch.float64).flip(0)
+    volume = torch.zeros(1, 16, 16, 16)
+    volume[:, 6:11, 6:11, 6:11] = 1
+    posed = T.RandPose(zoom=1.2).set_random_state(0)(MetaTensor(volume, affine=affine))
+    imaged = T.CTF(2.0)(posed)
+    torch.testing.assert_close(imaged.as_tensor(), T.CTF(2.0, voxel_size=10.0)(posed.as_tensor()))
