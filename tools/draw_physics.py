@@ -199,7 +199,7 @@ def _scene(library: TemplateLibrary) -> Figure:
     half = BOX * VOXEL / 20
     image_it = T.FourierCompose([T.AddNoise(0.5), T.MissingWedge(), T.CTF(4.0), T.MTF()], voxel_size=VOXEL)
     particle = _particle(library)
-    neighbours = T.RandNeighbours(_crowd(library), (4, 6)).set_random_state(3)
+    neighbours = T.RandNeighbours(library.crowd() or [particle[0]], (4, 6)).set_random_state(3)
     crowd = torch.as_tensor(neighbours(particle, mask=(particle > 0.5).float()))
     bead = torch.as_tensor(T.RandGoldBead((40, 60), voxel_size=VOXEL).set_random_state(4)(crowd))
     ice = torch.as_tensor(T.RandIceGradient(2.0).set_random_state(2)(image_it.set_random_state(0)(crowd)))
@@ -214,22 +214,17 @@ def _scene(library: TemplateLibrary) -> Figure:
     return figure
 
 
-def _crowd(library: TemplateLibrary) -> list[Any]:
-    """What may stand beside a particle: the library's structures, or the particle itself where it has none."""
-    return library.crowd() or [_particle(library)[0]]
-
-
 def _crowded(library: TemplateLibrary) -> Figure:
     figure = Figure(figsize=(2.6 * 5, 2.5 * 2), layout="constrained")
     axes = figure.subplots(2, 5)
     half, extent, slab = BOX * VOXEL / 20, ("x (nm)", "z (nm)"), slice(BOX // 2 - 4, BOX // 2 + 5)
-    crowd = T.RandNeighbours(
-        _crowd(library), 12, distance_vox=(12.0, 24.0), amplitude=(0.7, 1.3), membrane_prob=1.0, voxel_size=VOXEL
-    )
+    particle = _particle(library)
+    templates = library.crowd() or [particle[0]]
+    options: dict[str, Any] = {"distance_vox": (12.0, 24.0), "amplitude": (0.7, 1.3), "membrane_prob": 1.0}
+    crowd = T.RandNeighbours(templates, 12, voxel_size=VOXEL, **options)
     # a membrane along the beam: the wedge leaves it, and an x-z slice shows both its sides
     sheet, sheet_mask = (v[None] for v in bilayer((BOX,) * 3, VOXEL, normal=torch.tensor([0.3, 0.0, 1.0])))
     sheet = sheet / sheet[sheet_mask].mean()
-    particle = _particle(library)
     drawn = crowd.draw(np.random.RandomState(5)) or {}
     beside = {**drawn["membrane"], "normal": [1.0, 0.2, 0.4], "distance": 0.0}
     alone = {**drawn, "membrane": None, "side": None}
