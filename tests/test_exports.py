@@ -15,13 +15,19 @@ ROOMS = [info.name for info in pkgutil.iter_modules(monai_cryo.__path__) if info
 
 INSIDE = {
     "bundle": {"builder.*", "command.*"},
+    "cli": {
+        f"{verb}.*" for verb in ("bundle", "classify", "gallery", "parser", "pick", "score", "segment", "templates")
+    },
     "handlers": {"best.results_event", "best.save_whole", "parameters.flatten"},
     "inferers": {"windows.CELL", "windows.WINDOW"},
     "networks": {"output.*", "precision.*"},
     "physics": {"noise.single_columns", "resampling.*", "scene.axes", "tilt_series.tilt_series"},
     "templates": {"masking.*", "syntax.*"},
     "transforms": {
+        "arrays.*",
         "base.*",
+        "described.*",
+        "dictionary.*",
         "compose.PerItem",
         "fourier.check_names",
         "fourier.image",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from monai_cryo.transforms.base import DictTransform, Drawable, RandDictTransform, RandDrawable
+from monai_cryo.transforms.base import Drawable, RandDrawable
 from monai_cryo.transforms.compose import BatchCompose
 from monai_cryo.transforms.ctf import CTF, CTFD, CTFd, CTFDict, RandCTF, RandCTFD, RandCTFd, RandCTFDict
+from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import (
     FourierCompose,
     FourierComposeD,

@@ -11,7 +11,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Randomizable
 from torch import Tensor
 
-from monai_cryo.transforms.base import DictTransform, Draw, Parameters
+from monai_cryo.transforms.base import Draw, Parameters
+from monai_cryo.transforms.dictionary import DictTransform
 from monai_cryo.transforms.fourier import check_names, unique_names
 from monai_cryo.transforms.ranges import draw_seed
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from monai_cryo._typing import Contrast, CTFMode, check_word, parse_contrast
 from monai_cryo.physics.contrast_transfer import check_ctf_parameters, ctf, wiener_gain
-from monai_cryo.transforms.base import DictTransform, Draw, Parameters, RandDictTransform, RandDrawable, column
+from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
+from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import FourierFilter, rows
 from monai_cryo.transforms.plan import FourierPlan, Grid
 from monai_cryo.transforms.ranges import Bounds, Choice, Range, choose, parse_choice, parse_number, parse_range, uniform

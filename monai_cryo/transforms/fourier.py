@@ -12,7 +12,9 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from monai_cryo.physics.fourier import voxel_size_zyx
-from monai_cryo.transforms.base import Draw, Drawable, Parameters, RandDictTransform, RandDrawable, to_mask
+from monai_cryo.transforms.arrays import to_mask
+from monai_cryo.transforms.base import Draw, Drawable, Parameters, RandDrawable
+from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.geometry import array_axes, array_voxel_size
 from monai_cryo.transforms.plan import FourierPlan, Grid, grid_of
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from monai_cryo._typing import check_word
 from monai_cryo.physics.fourier import centred
-from monai_cryo.transforms.base import DictTransform, Drawable, Parameters, RandDictTransform, RandDrawable, column
+from monai_cryo.transforms.base import Drawable, Parameters, RandDrawable, column
+from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.ranges import Range, parse_positive, parse_range, uniform
 
 Scope = Literal["item", "batch"]

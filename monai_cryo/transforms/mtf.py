@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from monai_cryo.physics.detector import curve_mtf, sinc_mtf
-from monai_cryo.transforms.base import DictTransform, Draw, Parameters, RandDictTransform, RandDrawable, column
+from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
+from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import FourierFilter
 from monai_cryo.transforms.plan import Grid
 from monai_cryo.transforms.ranges import Range, parse_number, parse_range, uniform

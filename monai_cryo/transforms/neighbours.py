@@ -17,7 +17,9 @@ from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.physics.membrane import bilayer
 from monai_cryo.physics.pose import bounding_radius, move, rotation_from_uniform
 from monai_cryo.physics.scene import pack_, positions_from_uniform
-from monai_cryo.transforms.base import Parameters, RandDictTransform, RandDrawable, to_mask
+from monai_cryo.transforms.arrays import to_mask
+from monai_cryo.transforms.base import Parameters, RandDrawable
+from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.geometry import array_voxel_size
 from monai_cryo.transforms.ranges import Range, draw_seed, parse_number, parse_positive, parse_range, uniform
 

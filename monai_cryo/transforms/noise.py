@@ -11,7 +11,9 @@ from torch import Tensor
 
 from monai_cryo._typing import NoiseStage, Region, check_word
 from monai_cryo.physics.noise import noise_amplitude
-from monai_cryo.transforms.base import Draw, Parameters, RandDictTransform, RandDrawable, column, to_mask
+from monai_cryo.transforms.arrays import to_mask
+from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
+from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.fourier import FourierStep
 from monai_cryo.transforms.plan import FourierPlan
 from monai_cryo.transforms.ranges import (

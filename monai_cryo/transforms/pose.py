@@ -16,7 +16,9 @@ from torch import Tensor
 
 from monai_cryo._typing import check_word
 from monai_cryo.physics.pose import bounding_radius, central, move, move_within, rotation_from_uniform
-from monai_cryo.transforms.base import Draw, Parameters, RandDictTransform, RandDrawable, like, to_volume
+from monai_cryo.transforms.arrays import like, to_volume
+from monai_cryo.transforms.base import Draw, Parameters, RandDrawable
+from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.geometry import BEFORE_POSE, parallel_axes
 from monai_cryo.transforms.ranges import Range, parse_positive, parse_range, uniform
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.physics.scene import background, smooth_field, sphere
-from monai_cryo.transforms.base import Parameters, RandDictTransform, RandDrawable, column
+from monai_cryo.transforms.base import Parameters, RandDrawable, column
+from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.geometry import array_voxel_size
 from monai_cryo.transforms.ranges import Range, draw_seed, parse_positive, parse_range, uniform
 

@@ -15,7 +15,8 @@ from monai_cryo.physics.detector import curve_mtf
 from monai_cryo.physics.fourier import irfft, multiplicity, rfft
 from monai_cryo.physics.noise import band_points
 from monai_cryo.physics.wedge import missing_wedge
-from monai_cryo.transforms.base import DictTransform, Drawable, Parameters, RandDictTransform, RandDrawable, column
+from monai_cryo.transforms.base import Drawable, Parameters, RandDrawable, column
+from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import FourierFilter
 from monai_cryo.transforms.geometry import array_voxel_size
 from monai_cryo.transforms.plan import Grid, grid_of

@@ -25,8 +25,10 @@ from monai_cryo.physics.tilt_series import (
     tilt_angles,
 )
 from monai_cryo.physics.wedge import check_tilt_range
-from monai_cryo.transforms.base import Draw, Parameters, RandDictTransform, RandDrawable, column, like, to_volume
+from monai_cryo.transforms.arrays import like, to_volume
+from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.ctf import CTF, RandCTF
+from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.geometry import array_voxel_size
 from monai_cryo.transforms.mtf import MTF
 from monai_cryo.transforms.plan import Grid

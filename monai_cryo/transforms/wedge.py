@@ -11,7 +11,8 @@ from torch import Tensor
 
 from monai_cryo._typing import Axis
 from monai_cryo.physics.wedge import dual_axis_wedge, missing_wedge, tilt_fan
-from monai_cryo.transforms.base import DictTransform, Draw, Parameters, RandDictTransform, RandDrawable, column
+from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
+from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import FourierFilter
 from monai_cryo.transforms.plan import Grid
 from monai_cryo.transforms.ranges import Bounds, Range, parse_range, uniform

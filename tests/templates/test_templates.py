@@ -361,7 +361,7 @@ BAD = {
     "classes: {a: []}": "class 'a': expected a source",
     "classes: {a: }": "class 'a': expected a source",
     "classes: {a: {sources: []}}": "class 'a': expected a source",
-    "classes: {a: {sources: ball3.mrc, treshold: otsu}}": "unknown option 'treshold'; known: sources, amplitude, threshold",
+    "classes: {a: {sources: ball3.mrc, treshold: otsu}}": "unknown option 'treshold'; known: sources, amplitude",
     "classes: {a: {procedural: membrane, thickness: 3}}": "unknown option 'thickness'; known: procedural",
     "classes: {a: {procedural: actin}}": "procedural must be one of membrane, background, got 'actin'",
     "classes: {a: ball3.mrc}\nvoxelsize: 3": "unknown option 'voxelsize'; known: voxel_size, box, classes",
