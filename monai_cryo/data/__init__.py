@@ -5,6 +5,7 @@ from __future__ import annotations
 from monai_cryo.data.chains import (
     CheckVolumed,
     DecodePredictiond,
+    LoadSubtomogramd,
     list_images,
     postprocessing,
     preprocessing,
@@ -12,6 +13,9 @@ from monai_cryo.data.chains import (
 from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.data.grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict, pad_with_noise
 from monai_cryo.data.labelled import FillMaskd, LabelledData, load_labelled
+from monai_cryo.data.memory import image_in_memory
+from monai_cryo.data.particles import StarParticles, find_tomograms
+from monai_cryo.data.refusing import RefusingDataset
 from monai_cryo.data.seeding import CounterSampler, item_state
 from monai_cryo.data.simulated import write_simulated
 from monai_cryo.io import MRCReader, MRCWriter
@@ -26,9 +30,14 @@ __all__ = [
     "FitToGridDict",
     "FitToGridd",
     "LabelledData",
+    "LoadSubtomogramd",
     "MRCReader",
     "MRCWriter",
+    "RefusingDataset",
+    "StarParticles",
     "TemplateDataset",
+    "find_tomograms",
+    "image_in_memory",
     "item_state",
     "list_images",
     "load_labelled",

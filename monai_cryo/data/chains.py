@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,18 @@ from monai.transforms import (
     LoadImaged,
     MapTransform,
     SaveImaged,
+    Transform,
 )
+from monai.utils import ensure_tuple
 
 from monai_cryo.data.grid import FitToGridd
 from monai_cryo.data.labelled import FillMaskd
 from monai_cryo.io import MRCReader, MRCWriter
 from monai_cryo.networks import TwoBranchTensorNet
 
-__all__ = ["CheckVolumed", "DecodePredictiond", "list_images", "postprocessing", "preprocessing"]
+__all__ = ["CheckVolumed", "DecodePredictiond", "LoadSubtomogramd", "list_images", "postprocessing", "preprocessing"]
+
+_TOMOGRAM = 1.5  # times the model's box: no subtomogram is cut so wide
 
 
 def preprocessing(
@@ -59,9 +64,9 @@ def preprocessing(
     modes: list[Any] = ["fourier", "nearest"][: len(names)]
     optional: dict[str, Any] = {"allow_missing_keys": True}
     chain: list[Any] = [
-        LoadImaged(names, reader=MRCReader, voxel_size=file_voxel_size, **optional),
+        LoadSubtomogramd(names, file_voxel_size),
         EnsureChannelFirstd(names, channel_dim="no_channel", **optional),
-        CheckVolumed(images),
+        CheckVolumed(images, extent_a=voxel_size * box),
         FitToGridd(names, voxel_size=voxel_size, box=box, mode=modes, **optional),
     ]
     if negate:
@@ -98,7 +103,7 @@ def postprocessing(
     ValueError
         If there is a `mask_dir` and no `image_dir`.
     """
-    chain: list[Any] = [DecodePredictiond("pred", threshold=threshold)]
+    chain: list[Transform] = [DecodePredictiond("pred", threshold=threshold)]
     if mask_dir is not None:
         if not image_dir:
             raise ValueError("mask_dir needs image_dir, below which equally named images are told apart")
@@ -118,7 +123,7 @@ def postprocessing(
                 print_log=False,
             ),
         ]
-    return Compose(chain)
+    return Compose([_Unrefused(step) for step in chain])
 
 
 def list_images(folder: str | None, pattern: str = "*.mrc") -> list[dict[str, str]]:
@@ -137,8 +142,62 @@ def list_images(folder: str | None, pattern: str = "*.mrc") -> list[dict[str, st
     return [{"image": str(path), "file": str(path.relative_to(folder))} for path in found]
 
 
+class LoadSubtomogramd(LoadImaged):
+    """Load MRC volumes; what is an image in memory already is left as it is.
+
+    Parameters
+    ----------
+    keys
+        Paths; they may be missing.
+    voxel_size
+        Å, in place of the headers'.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a file cannot be read, or its voxel size is 0 or 1 Å, which many programs write for "unknown", and none is
+        given.
+    """
+
+    def __init__(self, keys: KeysCollection, voxel_size: float | None = None) -> None:
+        self._reader = _DoubtingReader(voxel_size=voxel_size)
+        super().__init__(keys, reader=self._reader, allow_missing_keys=True)
+
+    def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
+        """Return a copy of ``data`` with its volumes loaded."""
+        ready = {key: data[key] for key in self.key_iterator(dict(data)) if isinstance(data[key], MetaTensor)}
+        rest = {key: value for key, value in data.items() if key not in ready}
+        # handed over here and not found by MONAI, the reader's own error comes through
+        return {**super().__call__(rest, self._reader), **ready}
+
+
+class _DoubtingReader(MRCReader):
+    """A reader that refuses a doubtful voxel size."""
+
+    def read(self, data: Any, **kwargs: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            volume = super().read(data, **kwargs)
+        if self.voxel_size is None and volume.voxel_size == (1.0, 1.0, 1.0):
+            (name,) = ensure_tuple(data)
+            raise ValueError(f"{name}: the header's voxel size is 0 or 1 Å, which says nothing: pass the true one in Å")
+        return volume
+
+
 class CheckVolumed(MapTransform):
-    """Refuse what no network should see: values that are not finite, and constant volumes."""
+    """Refuse what no network should see: values that are not finite, constant volumes, and whole tomograms.
+
+    Parameters
+    ----------
+    keys
+        Volumes (1, D, H, W).
+    extent_a
+        Size of the model's box, Å: a volume more than half as large again along any axis is a tomogram. None: any size.
+    """
+
+    def __init__(self, keys: KeysCollection, extent_a: float | None = None) -> None:
+        super().__init__(keys)
+        self.extent_a = extent_a
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of ``data``, unchanged."""
@@ -148,11 +207,32 @@ class CheckVolumed(MapTransform):
             name = getattr(d[key], "meta", {}).get("filename_or_obj", str(key))
             if volume.ndim != 4:
                 raise ValueError(f"{name}: expected one 3D volume, got shape {tuple(volume.shape[1:])}")
+            if self.extent_a is not None:
+                self._check_extent(d[key], name)
             if not bool(volume.isfinite().all()):
                 raise ValueError(f"{name}: expected finite values, found NaN or infinity")
             if float(volume.min()) == float(volume.max()):
                 raise ValueError(f"{name}: expected an image, found one value everywhere ({float(volume.min()):g})")
         return d
+
+    def _check_extent(self, volume: MetaTensor, name: str) -> None:
+        shape = tuple(volume.shape[1:])
+        extent = max(n * float(v) for n, v in zip(shape, volume.pixdim[:3], strict=True))
+        if self.extent_a is not None and extent > _TOMOGRAM * self.extent_a:
+            raise ValueError(
+                f"{name}: {' x '.join(map(str, shape))} voxels are {extent:.0f} Å, the model's box is "
+                f"{self.extent_a:.0f} Å: this is a tomogram, read it with `monai_cryo segment` or `monai_cryo pick`"
+            )
+
+
+class _Unrefused(Transform):
+    """Apply a transform to all items but those that stand for a refused file."""
+
+    def __init__(self, transform: Transform) -> None:
+        self.transform = transform
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Any:
+        return data if data.get("refused") else self.transform(data)
 
 
 class DecodePredictiond(MapTransform):

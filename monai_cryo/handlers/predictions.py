@@ -1,19 +1,22 @@
-"""Predictions for unlabelled files, as a table."""
+"""Predictions for unlabelled images, as a table that grows while they are made."""
 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 
-from monai_cryo.io.atomic import replacing
+__all__ = ["PredictionsWriter"]
+
+_REFUSED = ["file", "reason"]
 
 
 class PredictionsWriter:
-    """Write ``predictions.csv`` (``file,class,p_<class>...``) when an inference is done.
+    """Write ``predictions.csv`` (``file,class,p_<class>...``) row by row, and what was refused to ``refused.csv``.
 
     Parameters
     ----------
@@ -21,29 +24,69 @@ class PredictionsWriter:
         Class names.
     output_dir
         Where to.
+    resume
+        Go on with the table that is there, instead of beginning anew: `done` says which files need no second look.
+
+    Raises
+    ------
+    ValueError
+        If the table to go on with is of other classes.
     """
 
-    def __init__(self, classes: Sequence[str], output_dir: str) -> None:
-        self.classes, self.output_dir = list(classes), Path(output_dir)
-        self.rows: list[list[Any]] = []
+    def __init__(self, classes: Sequence[str], output_dir: str, resume: bool = False) -> None:
+        self.classes, self.output_dir, self.resume = list(classes), Path(output_dir), resume
+        self.path, self.refused_path = self.output_dir / "predictions.csv", self.output_dir / "refused.csv"
+        self.refused: list[list[str]] = []
+        self.done = self._read() if resume and self.path.is_file() else {}
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator whose postprocessing ends in :class:`monai_cryo.data.DecodePredictiond`'s entries."""
-        engine.add_event_handler(Events.STARTED, lambda _: self.rows.clear())
+        engine.add_event_handler(Events.STARTED, self.begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
-        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def begin(self, engine: Engine | None = None) -> None:
+        """Begin the table, or cut the one to go on with behind its last whole row."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        self.refused.clear()
+        self.refused_path.unlink(missing_ok=True)
+        if not self.resume:
+            self.done.clear()
+        rows = [["file", "class", *(f"p_{name}" for name in self.classes)]]
+        rows += [[file, kind, *numbers] for file, (kind, numbers) in self.done.items()]
+        self.path.write_text(_text(rows), encoding="utf-8")
 
     def collect(self, engine: Engine) -> None:
-        """Keep the decoded predictions of this batch."""
+        """Write the decoded predictions of this batch."""
+        rows = []
         for item, out in zip(engine.state.batch, engine.state.output, strict=True):
-            probability = out["probability"].tolist()
-            self.rows.append([item["file"], self.classes[out["class"]], *(f"{p:.4f}" for p in probability)])
+            if item.get("refused"):
+                self.refused.append([item["file"], item["refused"]])
+                continue
+            numbers = [f"{p:.4f}" for p in out["probability"].tolist()]
+            self.done[item["file"]] = (self.classes[out["class"]], numbers)
+            rows.append([item["file"], self.classes[out["class"]], *numbers])
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_text(rows))
+        if self.refused:
+            self.refused_path.write_text(_text([_REFUSED, *self.refused]), encoding="utf-8")
 
-    def write(self, engine: Engine) -> None:
-        """Write the table, whole or not at all."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        path = self.output_dir / "predictions.csv"
-        with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["file", "class", *(f"p_{name}" for name in self.classes)])
-            writer.writerows(self.rows)
+    def finish(self) -> None:
+        """Raise ValueError, in one line, if a file was refused."""
+        if self.refused:
+            total = len(self.done) + len(self.refused)
+            raise ValueError(f"{len(self.refused)} of {total} refused ({self.refused_path}): {self.refused[0][1]}")
+
+    def _read(self) -> dict[str, tuple[str, list[str]]]:
+        # a row that was being written when the machine stopped has no line end
+        whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
+        rows: list[list[str]] = list(csv.reader(io.StringIO(whole)))
+        names = [name.removeprefix("p_") for name in rows[0][2:]] if rows else self.classes
+        if names != self.classes:
+            raise ValueError(f"{self.path} is of classes {', '.join(names)}, the model knows {', '.join(self.classes)}")
+        return {row[0]: (row[1], row[2:]) for row in rows[1:] if len(row) == len(self.classes) + 2}
+
+
+def _text(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

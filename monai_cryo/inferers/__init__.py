@@ -1,9 +1,40 @@
-"""Inferers: whole tomograms read densely, and picks from what was read."""
+"""Inferers: boxes and whole tomograms read, picks from what was read, and many tomograms in a row."""
 
 from __future__ import annotations
 
 from monai_cryo.inferers.dense import DenseInferer, DenseReading, standardize_whole
+from monai_cryo.inferers.diameters import particle_diameters
+from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer
+from monai_cryo.inferers.normalize import SpectrumFilter, normalize_tomogram
 from monai_cryo.inferers.picks import pick_particles
+from monai_cryo.inferers.records import PickFormat, TomogramRecord, read_record, write_pick_files, write_record
+from monai_cryo.inferers.sharing import my_share, process_rank
+from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading, model_digest
 from monai_cryo.inferers.windows import window_logits
+from monai_cryo.inferers.workflow import TomogramWorkflow, list_tomograms, tomogram_name
 
-__all__ = ["DenseInferer", "DenseReading", "pick_particles", "standardize_whole", "window_logits"]
+__all__ = [
+    "WEDGE_FLIPS",
+    "BoxInferer",
+    "DenseInferer",
+    "DenseReading",
+    "PickFormat",
+    "SpectrumFilter",
+    "TomogramReader",
+    "TomogramReading",
+    "TomogramRecord",
+    "TomogramWorkflow",
+    "list_tomograms",
+    "model_digest",
+    "my_share",
+    "normalize_tomogram",
+    "particle_diameters",
+    "pick_particles",
+    "process_rank",
+    "read_record",
+    "standardize_whole",
+    "tomogram_name",
+    "window_logits",
+    "write_pick_files",
+    "write_record",
+]

@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from monai_cryo.inferers.flips import WEDGE_FLIPS
 from monai_cryo.inferers.windows import CELL, WINDOW, window_logits
 from monai_cryo.networks import TwoBranchNet
 
@@ -73,6 +74,8 @@ class DenseInferer:
         A voxel belongs to a particle if its probability is at least this.
     background
         Index of a class that stands for no particle: it gets scores, but its map and its label stay 0.
+    flips
+        Average over the four mirror images that keep a missing wedge; four times the work.
 
     Raises
     ------
@@ -88,6 +91,7 @@ class DenseInferer:
         stride: int = CELL,
         threshold: float = 0.5,
         background: int | None = None,
+        flips: bool = False,
     ) -> None:
         if core % _GRID or core < _GRID:
             raise ValueError(f"core must be a multiple of {_GRID}, got {core}")
@@ -103,6 +107,7 @@ class DenseInferer:
         self.stride = stride
         self.threshold = threshold
         self.background = background
+        self.flips = flips
 
     def __call__(
         self,
@@ -165,21 +170,17 @@ class DenseInferer:
     def _read(self, volume: NDArray[Any], core: tuple[slice, ...], prepare: Block, reading: DenseReading) -> None:
         device = next(self.network.parameters()).device
         x = self._cut(volume, core, prepare).to(device)[None, None]
-        skips = _encode(self.network, x)
-        margin = CELL // self.stride  # windows beyond the core, so that interpolation goes on over its faces
-        size = [(s.stop - s.start) // self.stride + 2 * margin for s in core]
-        scores = torch.empty(self.network.num_classes, *size, device=device)
-        steps = range(CELL // self.stride)
-        for step in product(steps, repeat=3):
-            shift = [(s + 0.5) * self.stride - CELL / 2 for s in step]
-            cells = (_encode(self.network, _shifted(x, shift)) if any(shift) else skips)[-1]
-            first = (_HALO - WINDOW // 2 + CELL // 2) // CELL - 1
-            logits = window_logits(self.network, cells.float())[0]
-            part = tuple(slice(first, first + n * self.stride // CELL) for n in size)
-            scores[(slice(None), *(slice(s, None, len(steps)) for s in step))] = logits[(slice(None), *part)].softmax(0)
-        masks = _decode(self.network, skips)[0].sigmoid()
+        size = [s.stop - s.start for s in core]
+        flips = WEDGE_FLIPS if self.flips else WEDGE_FLIPS[:1]
+        scores, masks = torch.zeros(()), torch.zeros(())
+        for axes in flips:  # a block turned round lies on the same grid
+            parts = self._answer(x.flip(axes), size)
+            scores, masks = (
+                total.to(device) + part.flip(axes) / len(flips)
+                for total, part in zip((scores, masks), parts, strict=True)
+            )
         smooth = F.interpolate(scores[None], scale_factor=self.stride, mode="trilinear")[0]
-        smooth = smooth[(slice(None), *(slice(CELL, CELL + s.stop - s.start) for s in core))]
+        smooth = smooth[(slice(None), *(slice(CELL, CELL + n) for n in size))]
         maps = smooth * masks
         if self.background is not None:
             maps[self.background] = 0
@@ -192,9 +193,26 @@ class DenseInferer:
         for k, array in enumerate(reading.maps):
             array[target] = maps[k][here].half().cpu().numpy()
         reading.labels[target] = label[here].to(torch.int8).cpu().numpy()
+        margin = CELL // self.stride
         kept = tuple(slice(margin, margin + math.ceil((e.stop - e.start) / self.stride)) for e in target)
         coarse = tuple(slice(e.start // self.stride, math.ceil(e.stop / self.stride)) for e in target)
         reading.scores[(slice(None), *coarse)] = scores[(slice(None), *kept)].cpu().numpy()
+
+    def _answer(self, x: Tensor, core: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return class probabilities of the windows on a core and a cell around it, and mask probabilities on it."""
+        skips = _encode(self.network, x)
+        margin = CELL // self.stride  # windows beyond the core, so that interpolation goes on over its faces
+        size = [n // self.stride + 2 * margin for n in core]
+        scores = torch.empty(self.network.num_classes, *size, device=x.device)
+        steps = range(CELL // self.stride)
+        for step in product(steps, repeat=3):
+            shift = [(s + 0.5) * self.stride - CELL / 2 for s in step]
+            cells = (_encode(self.network, _shifted(x, shift)) if any(shift) else skips)[-1]
+            first = (_HALO - WINDOW // 2 + CELL // 2) // CELL - 1
+            logits = window_logits(self.network, cells.float())[0]
+            part = tuple(slice(first, first + n * self.stride // CELL) for n in size)
+            scores[(slice(None), *(slice(s, None, len(steps)) for s in step))] = logits[(slice(None), *part)].softmax(0)
+        return scores, _decode(self.network, skips)[0].sigmoid()
 
     def _cut(self, volume: NDArray[Any], core: tuple[slice, ...], prepare: Block) -> Tensor:
         """Return the normalised block around a core, 0 outside the volume."""

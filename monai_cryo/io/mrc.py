@@ -90,7 +90,7 @@ def read_mrc(
         with mrcfile.open(path, header_only=True) as mrc:
             header = mrc.header
             opener = _OPENERS.get(type(mrc).__name__, open)
-            shape, dtype, order = _layout(header, ndim)
+            shape, dtype, order = header_layout(header, ndim)
         array = _data_block(path, opener, 1024 + int(header.nsymbt), shape, dtype)
     except PermissionError:
         raise
@@ -103,13 +103,13 @@ def read_mrc(
     if order != (0, 1, 2):
         array = np.ascontiguousarray(array.transpose(order))
 
-    found = _voxel_size(header)
+    found = header_voxel_size(header)
     used = found if voxel_size is None else voxel_size_zyx(voxel_size)
     if voxel_size is None and found is None:
         warnings.warn(f"{path}: the header holds no voxel size, pass voxel_size in Å", stacklevel=2)
     elif voxel_size is None and found == (1.0, 1.0, 1.0):
         warnings.warn(f"{path}: voxel size 1.0 Å often means unknown, pass voxel_size in Å", stacklevel=2)
-    return array, used, _origin(path, header, used, order)
+    return array, used, header_origin(path, header, used, order)
 
 
 def write_mrc(
@@ -170,7 +170,7 @@ def write_mrc(
         mrc.header.label[0] = b"written by monai_cryo"  # mrcfile's own holds the time: same volume, same bytes
 
 
-def _layout(header: Any, ndim: int) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, int, int]]:
+def header_layout(header: Any, ndim: int) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, int, int]]:
     """Shape and dtype of the data block, and the transposition that makes it [z, y, x]."""
     shape, dtype = data_shape_from_header(header), data_dtype_from_header(header)
     if len(shape) != ndim or min(shape) < 1:
@@ -210,7 +210,8 @@ def _data_block(
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _voxel_size(header: Any) -> Triple | None:
+def header_voxel_size(header: Any) -> Triple | None:
+    """Voxel size of a header, Å as (z, y, x): the shortest decimals of its float32; None for 0 and nonsense."""
     sizes = []
     for axis in "zyx":
         cell, intervals = np.float32(header.cella[axis]), int(header[f"m{axis}"])
@@ -222,7 +223,8 @@ def _voxel_size(header: Any) -> Triple | None:
     return sizes[0], sizes[1], sizes[2]
 
 
-def _origin(path: Path, header: Any, voxel_size: Triple | None, order: tuple[int, ...]) -> Triple:
+def header_origin(path: Path, header: Any, voxel_size: Triple | None, order: tuple[int, ...]) -> Triple:
+    """Origin of a header, Å as (z, y, x); the grid's start where the origin is 0."""
     z, y, x = (float(str(np.float32(header.origin[axis]))) for axis in "zyx")
     if not all(map(math.isfinite, (z, y, x))):
         logger.warning("%s: the header's origin %s is not finite, taken as 0", path, (z, y, x))

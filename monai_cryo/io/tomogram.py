@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from monai_cryo.io.atomic import replacing
-from monai_cryo.io.mrc import _layout, _origin, _voxel_size, read_mrc
+from monai_cryo.io.mrc import header_layout, header_origin, header_voxel_size, read_mrc
 from monai_cryo.physics.resampling import covered_shape, evaluate, low_pass, same_voxel_size
 
 __all__ = ["Tomogram", "cut_boxes", "mapped_mrc", "open_tomogram", "resample_tomogram", "to_source_index"]
@@ -74,9 +74,9 @@ def open_tomogram(path: str | os.PathLike[str], voxel_size: float | None = None)
     try:
         with mrcfile.open(path, header_only=True) as mrc:
             header, plain = mrc.header, type(mrc).__name__ == "MrcFile"
-            shape, dtype, order = _layout(header, 3)
-            sizes = _voxel_size(header)
-            origin = _origin(path, header, sizes, order)
+            shape, dtype, order = header_layout(header, 3)
+            sizes = header_voxel_size(header)
+            origin = header_origin(path, header, sizes, order)
         data: NDArray[Any]
         if plain:
             data = np.memmap(path, dtype, "r", 1024 + int(header.nsymbt), shape).transpose(order)

@@ -1,0 +1,135 @@
+"""The verb ``classify``: subtomograms, or the particles of STAR files, to classes and probabilities."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_cryo.cli.parser import Verbs, device, load_model, positive, reading_verb
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the verb."""
+    about = "Name the particle in each subtomogram: a table, and each STAR file again with class and probability."
+    example = "particles.star --tomograms tomograms --output classes"
+    inputs = "STAR files, MRC files, folders of MRC files, globs in quotes"
+    verb = reading_verb(verbs, "classify", about, example, inputs)
+    verb.add_argument("--tomograms", type=Path, metavar="DIR", help="where the tomograms of the STAR files are")
+    note = "Å a pixel of the STAR coordinates has; default: as the file says"
+    verb.add_argument("--star_apix", type=positive(float), metavar="A", help=note)
+    verb.add_argument("--batch_size", type=positive(int), default=32, metavar="N", help="%(default)s")
+    verb.set_defaults(run=_classify)
+
+
+class _Samples(Sequence[dict[str, Any]]):
+    """Sequences of items one behind the other; an item is made when it is asked for."""
+
+    def __init__(self, parts: Sequence[Any], done: set[str]) -> None:
+        self._at = [(part, n) for part in parts for n in range(len(part)) if _name(part, n) not in done]
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def __getitem__(self, index: Any) -> Any:
+        part, n = self._at[index]
+        return part[n]
+
+    def file(self, index: int) -> str:
+        return _name(*self._at[index])
+
+
+def _name(part: Any, index: int) -> str:
+    return str(part.file(index) if hasattr(part, "file") else part[index]["file"])
+
+
+def _classify(options: argparse.Namespace) -> None:
+    from monai.bundle import ConfigParser
+
+    from monai_cryo.bundle import bundle_root
+    from monai_cryo.data import StarParticles
+    from monai_cryo.handlers import PredictionsWriter
+    from monai_cryo.inferers import list_tomograms, process_rank
+    from monai_cryo.io import read_star
+
+    if process_rank()[1] > 1:
+        raise ValueError("classify runs in one process: it keeps one table")
+    model = load_model(options)
+    stars = [read_star(text) for text in options.inputs if text.lower().endswith(".star")]
+    twice = len({star.path.name for star in stars}) < len(stars)
+    if twice:
+        raise ValueError("two STAR files have one name: classify them in two calls, each with its own output")
+    others = [text for text in options.inputs if not text.lower().endswith(".star")]
+    parts: list[Any] = [
+        StarParticles(
+            star,
+            voxel_size=model.voxel_size,
+            box=model.box,
+            tomograms=options.tomograms,
+            file_voxel_size=options.apix,
+            pixel_size=options.star_apix,
+        )
+        for star in stars
+    ]
+    parts.append([{"image": str(f), "file": str(f)} for f in (list_tomograms(others) if others else [])])
+
+    _check_settings(options, model)
+    predictions = PredictionsWriter(model.classes, str(options.output), resume=not options.overwrite)
+    samples = _Samples(parts, set(predictions.done))
+    parser = ConfigParser()
+    parser.read_config(str(bundle_root() / "configs" / "inference.yaml"))
+    parser.update(
+        {
+            "model": model,
+            "output_dir": str(options.output),
+            "file_voxel_size": options.apix,
+            "file_contrast": "bright" if options.invert else "dark",
+            "flips": options.tta,
+            "predictions": predictions,
+            "dataset#data": samples,
+            "batch_size": options.batch_size,
+            "device": device(options),
+        }
+    )
+    if len(samples):
+        parser.get_parsed_content("evaluator").run()
+    for star in stars:
+        target = options.output / f"{star.path.stem}_classified.star"
+        star.write(target, _columns(star, predictions.done, model.classes))
+        print(target)
+    print(predictions.path)
+    predictions.finish()
+
+
+def _columns(star: Any, done: dict[str, tuple[str, list[str]]], classes: list[str]) -> dict[str, list[Any]]:
+    """Columns of a STAR file's particles; 0 and "refused" for those that could not be read."""
+    rows = [done.get(f"{star.path}:{n + 1}") for n in range(len(star))]
+    return {
+        "rlnClassNumber": [0 if row is None else classes.index(row[0]) + 1 for row in rows],
+        "monaiCryoClassName": ["refused" if row is None else row[0] for row in rows],
+        "monaiCryoClassProbability": [0.0 if row is None else max(map(float, row[1])) for row in rows],
+    }
+
+
+def _check_settings(options: argparse.Namespace, model: Any) -> None:
+    """Refuse to go on with a table that was made otherwise; keep how this one is made beside it."""
+    from monai_cryo.inferers import model_digest
+    from monai_cryo.io.atomic import write_text
+
+    path: Path = options.output / "settings.json"
+    settings = {"model": model_digest(model), "apix": options.apix, "invert": options.invert, "tta": options.tta}
+    if path.is_file() and not options.overwrite:
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:
+            before = {}
+        changed = [name for name, value in settings.items() if before.get(name) != value]
+        if changed:
+            raise ValueError(
+                f"{path}: the table there was made with another {', '.join(changed)}: "
+                "pass --overwrite, or another --output"
+            )
+    options.output.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(settings) + "\n")

@@ -1,0 +1,31 @@
+"""The verb ``gallery``: what the simulation looks like."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from monai_cryo.cli.parser import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the verb."""
+    about = "Draw simulated slices: one class a column, one imaging parameter at random in each row."
+    gallery = verbs.add_parser("gallery", help=about, description=about, allow_abbrev=False)
+    gallery.set_defaults(run=_draw_gallery)
+    gallery.add_argument("--output", type=Path, default=Path("gallery.png"), metavar="PNG", help="%(default)s")
+    gallery.add_argument("--spectra", type=Path, metavar="PNG", help="log power spectra of the same volumes, x-z")
+    gallery.add_argument("--templates", type=Path, metavar="FILE", help="YAML of classes; default: the embedded ones")
+    gallery.add_argument("--seed", type=int, default=0, help="%(default)s")
+
+
+def _draw_gallery(options: argparse.Namespace) -> None:
+    from monai_cryo.templates.file import load_templates
+    from monai_cryo.visualize.gallery import draw_gallery, draw_spectra
+
+    library = load_templates(options.templates)
+    for path, draw in ((options.output, draw_gallery), (options.spectra, draw_spectra)):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw(library, seed=options.seed).savefig(path, dpi=110)
+            print(path)

@@ -1,0 +1,77 @@
+"""What the verbs share of argparse, and the options that several of them have."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction["Parser"]
+else:
+    Verbs = Any
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose refusals are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave with code 2."""
+        self.exit(2, f"monai_cryo: error: {message} (see {self.prog} --help)\n")
+
+
+def positive(kind: type[int] | type[float]) -> Any:
+    """Return a converter to a finite number > 0."""
+
+    def convert(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"must be > 0, got {text}")
+        return value
+
+    convert.__name__ = kind.__name__
+    return convert
+
+
+def reading_verb(verbs: Verbs, name: str, about: str, example: str, inputs: str) -> Parser:
+    """Add a verb that reads images with a model, and the options that all such have."""
+    verb: Parser = verbs.add_parser(
+        name,
+        help=about,
+        description=about,
+        epilog=f"example: python -m monai_cryo {name} {example}",
+        allow_abbrev=False,
+    )
+    verb.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
+    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    verb.add_argument("--model", type=Path, metavar="PT", help="model file; default: the one the bundle ships")
+    verb.add_argument("--apix", type=positive(float), metavar="A", help="voxel size in Å, in place of the headers'")
+    verb.add_argument("--invert", action="store_true", help="the protein is bright; default: dark, as reconstructed")
+    verb.add_argument("--tta", action="store_true", help="average four mirror images that keep the missing wedge")
+    verb.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: a GPU where there is one")
+    verb.add_argument("--overwrite", action="store_true", help="do it anew; default: go on where a call ended")
+    return verb
+
+
+def load_model(options: argparse.Namespace) -> Any:
+    """Return the model that the options name."""
+    from monai_cryo.bundle import bundle_root, read_model
+
+    return read_model(options.model or bundle_root() / "models" / "model.pt")
+
+
+def device(options: argparse.Namespace) -> Any:
+    """Return the torch device that the options name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here.
+    """
+    import torch
+
+    name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from error

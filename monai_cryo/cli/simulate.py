@@ -1,0 +1,51 @@
+"""The verb ``simulate``: labelled subtomograms as files, for training elsewhere and as a common test set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from monai_cryo.cli.parser import Verbs, positive
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the verb."""
+    about = (
+        "Simulate labelled subtomograms into MRC files, with dataset.json and parameters.csv; goes on where it ended."
+    )
+    verb = verbs.add_parser(
+        "simulate",
+        help=about,
+        description=about,
+        epilog="example: python -m monai_cryo simulate --number 400 --recipe tilt_series --output sets/tilt_series",
+        allow_abbrev=False,
+    )
+    verb.set_defaults(run=_simulate)
+    verb.add_argument("--number", type=positive(int), required=True, metavar="N", help="samples, equally many a class")
+    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the set")
+    verb.add_argument("--shards", type=positive(int), default=1, metavar="K", help="subfolders; default: %(default)s")
+    words = "fixed_parameters, paper, robust or tilt_series; default: %(default)s"
+    verb.add_argument("--recipe", default="robust", metavar="NAME", help=words)
+    note = "YAML of classes, or robust or unseen; default: the recipe's own"
+    verb.add_argument("--templates", metavar="FILE", help=note)
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="%(default)s")
+    note = "train, validation or test: no two share a sample; default: %(default)s"
+    verb.add_argument("--split", default="test", metavar="NAME", help=note)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    import sys
+
+    from monai_cryo.experiment import read_recipe
+
+    recipe = read_recipe(options.recipe, options.templates)
+    print(
+        recipe.write(
+            options.output,
+            options.number,
+            shards=options.shards,
+            seed=options.seed,
+            split=options.split,
+            progress=sys.stderr.isatty(),
+        )
+    )

@@ -1,0 +1,153 @@
+"""The particles of a STAR file as images: files of their own, images of a stack, or boxes cut from tomograms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import torch
+
+from monai_cryo.data.memory import image_in_memory
+from monai_cryo.io.mrc import has_mrc_suffix
+from monai_cryo.io.particles import ParticleImage, coordinate_columns, particle_images, positions, tomogram_names
+from monai_cryo.io.star import ParticleStar
+from monai_cryo.io.tomogram import Tomogram, cut_boxes, open_tomogram
+
+__all__ = ["StarParticles", "find_tomograms"]
+
+
+class StarParticles(Sequence[dict[str, Any]]):
+    """Items ``image`` and ``file`` for the particles of a STAR file, read one by one.
+
+    With a folder of tomograms the boxes are cut at the coordinates; without one, ``rlnImageName`` is read.
+
+    Parameters
+    ----------
+    star
+        The file.
+    voxel_size, box
+        Of the boxes that are cut: Å and voxels.
+    tomograms
+        Folder of tomograms, named as the STAR file names them (`find_tomograms`).
+    file_voxel_size
+        Å, of the tomograms, in place of their headers'.
+    pixel_size
+        Å a coordinate's pixel has, where the STAR file does not say.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If columns or files are missing, or a coordinate lies outside its tomogram: before any is read.
+    """
+
+    def __init__(
+        self,
+        star: ParticleStar,
+        *,
+        voxel_size: float,
+        box: int,
+        tomograms: str | os.PathLike[str] | None = None,
+        file_voxel_size: float | None = None,
+        pixel_size: float | None = None,
+    ) -> None:
+        self.star, self.voxel_size, self.box, self.file_voxel_size = star, voxel_size, box, file_voxel_size
+        self._images: list[ParticleImage] = []
+        self._places = np.empty((0, 3))
+        self._files: list[Path] = []
+        self._open = lru_cache(maxsize=2)(lambda path: open_tomogram(path, file_voxel_size))
+        if tomograms is not None:
+            self._locate(Path(tomograms), pixel_size)
+        elif "rlnImageName" in star.columns:
+            self._images = particle_images(star)
+            flat = next((i.path for i in self._images if i.section is None and i.path.suffix.lower() == ".mrcs"), None)
+            if flat is not None:
+                raise ValueError(
+                    f"{star.path}: {flat} is a stack of tilt images, expected subtomograms: "
+                    "name the folder of the tomograms (--tomograms)"
+                )
+        else:
+            raise ValueError(f"{star.path}: no column _rlnImageName: name the folder of the tomograms (--tomograms)")
+
+    def __len__(self) -> int:
+        return len(self.star)
+
+    def file(self, index: int) -> str:
+        """Return the name of a particle: the STAR file's, and its row from 1."""
+        return f"{self.star.path}:{index + 1}"
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return particle `index`."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return {"image": self._image(index), "file": self.file(index)}
+
+    def _image(self, index: int) -> Any:
+        if self._files:
+            tomogram: Tomogram = self._open(self._files[index])
+            place = self._places[index : index + 1]
+            ((box, _),) = cut_boxes(tomogram.data, place, self.box, tomogram.voxel_size, self.voxel_size)
+            return image_in_memory(box, self.voxel_size, self.file(index))
+        image = self._images[index]
+        if image.section is None:
+            return str(image.path)
+        with mrcfile.mmap(image.path, permissive=True) as stack:
+            if stack.data is None or stack.data.ndim != 4 or image.section >= len(stack.data):
+                shape = None if stack.data is None else stack.data.shape
+                raise ValueError(f"{image.path}: no volume number {image.section + 1} in data of shape {shape}")
+            size = self.file_voxel_size or round(float(stack.voxel_size.x), 5)
+            if size in (0.0, 1.0):
+                raise ValueError(f"{image.path}: the header's voxel size is {size:g} Å, pass the true one in Å")
+            return image_in_memory(
+                torch.from_numpy(np.array(stack.data[image.section], np.float32)), size, self.file(index)
+            )
+
+    def _locate(self, folder: Path, pixel_size: float | None) -> None:
+        names = tomogram_names(self.star)
+        files = find_tomograms(folder, sorted(set(names)))
+        self._files = [files[name] for name in names]
+        self._places = np.empty((len(self), 3))
+        centred = set(coordinate_columns("relion5")) <= set(self.star.columns)
+        for name, file in files.items():
+            rows = np.flatnonzero([other == name for other in names])
+            part = replace(self.star, columns={k: [v[n] for n in rows] for k, v in self.star.columns.items()})
+            tomogram: Tomogram = self._open(file)
+            # Å from the middle need no pixels: half of the tomogram's own size will do
+            pixel = tomogram.voxel_size if centred else pixel_size
+            found = positions(part, tomogram.voxel_size, pixel_size=pixel, size_px=tomogram.data.shape)
+            outside = ((found < -0.5) | (found > np.array(tomogram.data.shape) - 0.5)).any(1)
+            if outside.any():
+                first = np.flatnonzero(outside)[0]
+                raise ValueError(
+                    f"{self.star.path}: {int(outside.sum())} of {len(rows)} particles lie outside {file} "
+                    f"{tomogram.data.shape}, row {rows[first] + 1} at (z, y, x) = {found[first].round(1).tolist()}: "
+                    "is the pixel size right?"
+                )
+            self._places[rows] = found
+
+
+def find_tomograms(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Find the files of tomograms, as RELION and Warp name them: ``NAME.mrc``, ``rec_NAME.mrc``, ``NAME_13.68Apx.mrc``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such folder, or not exactly one file of a name.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder of tomograms")
+    files = sorted(path for path in folder.iterdir() if path.is_file() and has_mrc_suffix(path))
+    found = {}
+    for name in names:
+        exact = [f for f in files if f.name.removesuffix(".gz").rpartition(".")[0] == name]
+        fit = exact or [f for f in files if f.name.startswith(f"{name}_") or f.name.startswith(f"rec_{name}.")]
+        if len(fit) != 1:
+            said = "none" if not fit else ", ".join(f.name for f in fit[:3])
+            raise FileNotFoundError(f"{folder}: expected one MRC file of tomogram {name}, found {said}")
+        found[name] = fit[0]
+    return found

@@ -1,0 +1,193 @@
+"""From a file to a reading and back to the file's own grid: one model, tomograms of any voxel size."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from monai_cryo.inferers.dense import DenseInferer, DenseReading
+from monai_cryo.inferers.normalize import normalize_tomogram
+from monai_cryo.inferers.picks import pick_particles
+from monai_cryo.inferers.windows import WINDOW
+from monai_cryo.io.picks import Picks
+from monai_cryo.io.tomogram import Tomogram, mapped_mrc, resample_tomogram, to_source_index
+from monai_cryo.networks import TwoBranchNet
+from monai_cryo.physics.resampling import same_voxel_size
+
+if TYPE_CHECKING:
+    from monai_cryo.bundle import TrainedModel
+
+__all__ = ["TomogramReader", "TomogramReading", "model_digest"]
+
+BACKGROUND = "background"
+
+
+class TomogramReader:
+    """Read tomograms with a trained model.
+
+    Parameters
+    ----------
+    model
+        What `monai_cryo.bundle.read_model` returned.
+    device
+        Where the network runs.
+    contrast
+        Of the protein in the tomograms, dark (as reconstructed) or bright.
+    stride, core, threshold, flips
+        As for `DenseInferer`.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot read whole tomograms, or an argument is none of the above.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        *,
+        device: str | torch.device = "cpu",
+        contrast: str = "dark",
+        stride: int = 8,
+        core: int = 96,
+        threshold: float = 0.5,
+        flips: bool = False,
+    ) -> None:
+        network = model.network()
+        if not isinstance(network, TwoBranchNet) or model.box != WINDOW:
+            raise ValueError(
+                f"{model.path}: tomograms are read with a TwoBranchNet of boxes of {WINDOW} voxels, "
+                f"found {type(network).__name__} of boxes of {model.box}"
+            )
+        self.model, self.negate = model, model.negates(contrast)
+        background = model.classes.index(BACKGROUND) if BACKGROUND in model.classes else None
+        options: dict[str, Any] = {"stride": stride, "core": core, "threshold": threshold, "flips": flips}
+        self.inferer = DenseInferer(network.to(device), background=background, **options)
+        # all that an answer depends on; the size of cores is none of it
+        del options["core"]
+        self.settings: dict[str, Any] = {
+            "model": model_digest(model),
+            "classes": model.classes,
+            "negate": self.negate,
+            **options,
+        }
+
+    def read(
+        self,
+        tomogram: Tomogram,
+        scratch: str | os.PathLike[str],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> TomogramReading:
+        """Read a tomogram, resampled to the model's voxel size where it has another.
+
+        Parameters
+        ----------
+        tomogram
+            What `open_tomogram` returned.
+        scratch
+            An empty folder for what is larger than memory: about 4 bytes a voxel and 2 more a class; needed as long as
+            the reading is.
+        progress
+            Called with (blocks done, blocks).
+
+        Raises
+        ------
+        ValueError
+            If the tomogram holds values that are not finite, or one value everywhere.
+        """
+        folder, size = Path(scratch), self.model.voxel_size
+        volume: NDArray[Any] = tomogram.data
+        if not same_voxel_size(tomogram.voxel_size, size):
+            volume = resample_tomogram(tomogram, size, folder / "resampled")
+        volume, normalize = normalize_tomogram(
+            volume, self.model.normalize, self.model.box, folder / "normalized", negate=self.negate
+        )
+
+        def allocate(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+            return np.memmap(folder / name, dtype, "w+", shape=shape)
+
+        reading = self.inferer(volume, normalize, allocate=allocate, progress=progress)
+        return TomogramReading(tomogram, volume, reading, self.model.classes, size)
+
+
+def model_digest(model: TrainedModel) -> str:
+    """Return what tells a model's file from every other: the beginning of its SHA-256."""
+    return hashlib.sha256(model.path.read_bytes()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class TomogramReading:
+    """A reading, and the tomogram it is of.
+
+    Attributes
+    ----------
+    tomogram
+        As it is on disk.
+    volume
+        [z, y, x], as the network saw it but for a standardisation.
+    reading
+        On the grid of `volume`.
+    classes
+        Names.
+    voxel_size
+        Of `volume`, Å.
+    """
+
+    tomogram: Tomogram
+    volume: NDArray[Any]
+    reading: DenseReading
+    classes: list[str]
+    voxel_size: float
+
+    def picks(self, diameters_a: Mapping[str, float], *, min_score: float = 0.25) -> Picks:
+        """Return the particles found, in voxels of the tomogram itself; see `pick_particles`."""
+        found = pick_particles(self.reading, self.classes, diameters_a, self.voxel_size, min_score=min_score)
+        ratio = (self.voxel_size / self.tomogram.voxel_size) ** 3
+        depth, height, width = self.tomogram.data.shape
+        return Picks(
+            index=to_source_index(found.index, self.tomogram, self.volume.shape, self.voxel_size),
+            names=found.names,
+            scores=found.scores,
+            sizes=np.rint(found.sizes * ratio).astype(np.int64),
+            voxel_size=self.tomogram.voxel_size,
+            shape=(depth, height, width),
+        )
+
+    def write_labels(self, path: str | os.PathLike[str]) -> None:
+        """Write the labels as MRC on the tomogram's own grid: 0 nothing, 1 + the class's index elsewhere."""
+        self._write(path, self.reading.labels, np.int8)
+
+    def write_score(self, path: str | os.PathLike[str], class_index: int) -> None:
+        """Write a class's map, 0..1, as MRC (float16) on the tomogram's own grid."""
+        self._write(path, self.reading.maps[class_index], np.float16)
+
+    def covered(self) -> dict[str, float]:
+        """Return the share of the volume that each class's label covers."""
+        counts = np.zeros(len(self.classes) + 1, np.int64)
+        for section in self.reading.labels:
+            counts += np.bincount(np.asarray(section).ravel(), minlength=len(counts))
+        return {name: float(n) / math.prod(self.volume.shape) for name, n in zip(self.classes, counts[1:], strict=True)}
+
+    def _write(self, path: str | os.PathLike[str], values: NDArray[Any], dtype: type[np.generic]) -> None:
+        """Write a volume section by section, each voxel with the value of the nearest."""
+        depth, height, width = self.tomogram.data.shape
+        ratio = self.tomogram.voxel_size / self.voxel_size
+        nearest, inside = [], []
+        for old, new in zip((depth, height, width), self.volume.shape, strict=True):
+            at = np.rint((np.arange(old) - old // 2) * ratio + new // 2).astype(int)
+            nearest.append(at.clip(0, new - 1))
+            inside.append((at >= 0) & (at < new))
+        with mapped_mrc(path, (depth, height, width), dtype, self.tomogram.voxel_size, self.tomogram.origin) as out:
+            for z in range(depth):
+                if inside[0][z]:
+                    section = np.asarray(values[nearest[0][z]])[np.ix_(nearest[1], nearest[2])]
+                    out[z] = section * (inside[1][:, None] & inside[2])

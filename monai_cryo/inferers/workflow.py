@@ -1,0 +1,242 @@
+"""Many tomograms read one after another: what is finished stays, what is broken is listed, nothing is half written."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from monai_cryo.bundle.refusals import is_refusal
+from monai_cryo.inferers.records import TomogramRecord, read_record, write_record
+from monai_cryo.inferers.sharing import my_share, process_rank
+from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading
+from monai_cryo.io.atomic import replacing
+from monai_cryo.io.mrc import SUFFIXES
+from monai_cryo.io.tomogram import Tomogram, open_tomogram
+
+__all__ = ["TomogramWorkflow", "list_tomograms", "tomogram_name"]
+
+logger = logging.getLogger(__name__)
+
+
+def list_tomograms(inputs: Sequence[str]) -> list[Path]:
+    """List the MRC files that files, folders and globs name, sorted, each once.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of them names nothing.
+    ValueError
+        If two files have one name, which is what their results are called by.
+    """
+    found: list[Path] = []
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            part = [f for f in path.iterdir() if f.name.lower().removesuffix(".gz").endswith(SUFFIXES) and f.is_file()]
+        elif path.is_file():
+            part = [path]
+        else:
+            anchor = Path(path.anchor)
+            part = [f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file()] if text else []
+        if not part:
+            raise FileNotFoundError(f"{text}: no such file, no folder with {' '.join(SUFFIXES)}, and no glob of any")
+        found += part
+    files = sorted({file.resolve(): file for file in found}.values())
+    names: dict[str, Path] = {}
+    for file in files:
+        other = names.setdefault(tomogram_name(file), file)
+        if other != file:
+            raise ValueError(f"{other} and {file} have one name: read them in two calls, each with its own output")
+    return files
+
+
+def tomogram_name(path: Path) -> str:
+    """Return a file's name without the suffixes of the MRC family."""
+    name = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
+    return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), name)
+
+
+class TomogramWorkflow:
+    """Read tomograms into a folder: ``<name>_labels.mrc``, ``<name>.png``, and ``<name>.json`` once all is there.
+
+    A tomogram whose JSON is there is finished and skipped. What is being made lies in ``.<name>.part``, which the next
+    run clears away. A list is dealt to the processes of torchrun or of a SLURM array (`my_share`).
+
+    Parameters
+    ----------
+    reader
+        The model and how it reads.
+    output_dir
+        Where to; made if it is not there.
+    diameters_a
+        Class -> diameter, Å: which classes are picked. None: no picks.
+    min_score
+        Of picks.
+    save_scores
+        Write each class's map as ``<name>_<class>.mrc``.
+    overwrite
+        Read finished ones again, and those that were read with other settings.
+    picture
+        Draw ``<name>.png``.
+    """
+
+    def __init__(
+        self,
+        reader: TomogramReader,
+        output_dir: str,
+        *,
+        diameters_a: Mapping[str, float] | None = None,
+        min_score: float = 0.25,
+        save_scores: bool = False,
+        overwrite: bool = False,
+        picture: bool = True,
+    ) -> None:
+        self.reader, self.output_dir = reader, Path(output_dir)
+        self.diameters_a = None if diameters_a is None else dict(diameters_a)
+        self.min_score, self.save_scores = min_score, save_scores
+        self.overwrite, self.picture = overwrite, picture
+
+    def run(self, paths: Sequence[Path], voxel_size: float | None = None) -> list[TomogramRecord]:
+        """Read this process's share of the tomograms.
+
+        Parameters
+        ----------
+        paths
+            What `list_tomograms` returned.
+        voxel_size
+            Å, in place of the headers'.
+
+        Returns
+        -------
+        list
+            The records of all of `paths` that are finished, by whichever process.
+
+        Raises
+        ------
+        ValueError
+            If a tomogram was read with other settings before; at the end, if one was refused: what and why stands in
+            ``refused.csv``.
+        """
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        mine = [path for path in my_share(paths) if not self._finished(path)]
+        refused: list[tuple[Path, str]] = []
+        # what a header tells is told before anything long begins; a compressed file is only opened once
+        todo = []
+        for path in mine:
+            reason = "" if path.suffix.lower() == ".gz" else _refusal(path, self._open, voxel_size)
+            if reason:
+                refused.append((path, reason))
+            else:
+                todo.append(path)
+        for number, path in enumerate(todo, 1):
+            if reason := _refusal(path, self._one, voxel_size, f"{number}/{len(todo)}"):
+                refused.append((path, reason))
+        self._list_refused(refused)
+        if refused:
+            raise ValueError(f"{len(refused)} of {len(mine)} tomograms refused: {refused[0][1]}")
+        return self.records(paths)
+
+    def records(self, paths: Sequence[Path]) -> list[TomogramRecord]:
+        """Return the records of the tomograms that are finished."""
+        found = (read_record(self.output_dir / f"{tomogram_name(path)}.json") for path in paths)
+        return [record for record in found if record is not None]
+
+    def _open(self, path: Path, voxel_size: float | None) -> Tomogram:
+        tomogram = open_tomogram(path, voxel_size)
+        model, shape = self.reader.model, tomogram.data.shape
+        if max(shape) * tomogram.voxel_size <= model.voxel_size * model.box:
+            raise ValueError(
+                f"{path}: {' x '.join(map(str, shape))} voxels of {tomogram.voxel_size:g} Å fit into the model's box "
+                f"of {model.voxel_size * model.box:.0f} Å: this is a subtomogram, read it with `monai_cryo classify`"
+            )
+        return tomogram
+
+    def _one(self, path: Path, voxel_size: float | None, count: str) -> None:
+        began, name = time.monotonic(), tomogram_name(path)
+        part = self.output_dir / f".{name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        (part / "scratch").mkdir(parents=True)
+        try:
+            tomogram = self._open(path, voxel_size)
+            with tqdm(desc=f"{count} {name}", unit="block", ncols=100, disable=None) as bar:
+
+                def show(done: int, total: int) -> None:
+                    bar.total = total
+                    bar.update(done - bar.n)
+
+                reading = self.reader.read(tomogram, part / "scratch", show)
+            picks = None if self.diameters_a is None else reading.picks(self.diameters_a, min_score=self.min_score)
+            record = TomogramRecord(name, path.stat().st_size, self.settings, reading.covered(), picks)
+            self._write(part, name, reading, record)
+            del reading, tomogram
+            shutil.rmtree(part / "scratch")
+            for file in sorted(part.iterdir()):
+                file.replace(self.output_dir / file.name)
+            write_record(self.output_dir / f"{name}.json", record)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        print(f"{record.summary()}  {time.monotonic() - began:.0f} s", flush=True)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that a record depends on, plain values."""
+        picking = None if self.diameters_a is None else {"diameters_a": self.diameters_a, "min_score": self.min_score}
+        return {**self.reader.settings, "picking": picking}
+
+    def _write(self, folder: Path, name: str, reading: TomogramReading, record: TomogramRecord) -> None:
+        from monai_cryo.visualize.tomogram import draw_tomogram
+
+        reading.write_labels(folder / f"{name}_labels.mrc")
+        if self.save_scores:
+            for k, class_name in enumerate(reading.classes):
+                reading.write_score(folder / f"{name}_{class_name}.mrc", k)
+        if self.picture:
+            figure = draw_tomogram(reading, record.picks, self.diameters_a or {}, title=name)
+            figure.savefig(folder / f"{name}.png", dpi=110)
+
+    def _finished(self, path: Path) -> bool:
+        """Whether all that is asked of a tomogram is there."""
+        name = tomogram_name(path)
+        record = None if self.overwrite else read_record(self.output_dir / f"{name}.json")
+        if record is None:
+            return False
+        old, new = dict(record.settings), self.settings
+        picked, wanted = old.pop("picking", None), new.pop("picking")
+        if old != new or record.size_bytes != path.stat().st_size:
+            changed = [key for key in new if old.get(key) != new[key]] or ["the file itself"]
+            raise ValueError(
+                f"{self.output_dir / name}.json was made with another {', '.join(changed)}: "
+                "pass --overwrite, or another --output"
+            )
+        maps = [self.output_dir / f"{name}_{c}.mrc" for c in self.reader.model.classes] if self.save_scores else []
+        return wanted in (None, picked) and all(file.is_file() for file in maps)
+
+    def _list_refused(self, refused: Sequence[tuple[Path, str]]) -> None:
+        rank, count = process_rank()
+        target = self.output_dir / ("refused.csv" if count == 1 else f"refused_{rank}.csv")
+        target.unlink(missing_ok=True)
+        if refused:
+            with replacing(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.writer(stream, lineterminator="\n")
+                writer.writerows([("file", "reason"), *refused])
+
+
+def _refusal(path: Path, action: Callable[..., Any], *arguments: Any) -> str:
+    """Do something with a file; say and return why it was refused, or return ``""``. Defects are raised."""
+    try:
+        action(path, *arguments)
+    except (ValueError, OSError) as error:
+        if not is_refusal(error):
+            raise
+        reason = " ".join(str(error).split())
+        reason = reason if str(path) in reason else f"{path}: {reason}"
+        logger.error("refused: %s", reason)
+        return reason
+    return ""

@@ -1,0 +1,159 @@
+"""``classify``: subtomograms and particles of STAR files, one table, resumed where it ended."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monai_cryo.cli import main
+from monai_cryo.io import read_star, write_mrc
+
+STAR = """data_particles
+
+loop_
+_rlnTomoName #1
+_rlnCenteredCoordinateXAngst #2
+_rlnCenteredCoordinateYAngst #3
+_rlnCenteredCoordinateZAngst #4
+TS_1   10.0  -20.0   5.0
+TS_1  -50.0   30.0 -10.0
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        write_mrc(tmp_path / "in" / f"{name}.mrc", rng.normal(size=(40, 40, 40)).astype(np.float32), 10.0)
+    (tmp_path / "tomograms").mkdir()
+    volume = rng.normal(size=(50, 60, 70)).astype(np.float32)
+    write_mrc(tmp_path / "tomograms" / "TS_1_10.00Apx.mrc", volume, 10.0)
+    (tmp_path / "p.star").write_text(STAR)
+    return tmp_path
+
+
+def call(model: Path, folder: Path, inputs: str, *more: str) -> int:
+    argv = ["classify", str(folder / inputs), "--model", str(model), "--output", str(folder / "out")]
+    return main([*argv, "--device", "cpu", *more])
+
+
+def table(folder: Path, name: str = "predictions") -> list[dict[str, str]]:
+    with (folder / "out" / f"{name}.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_folder(model: Path, folder: Path) -> None:
+    assert call(model, folder, "in") == 0
+    rows = table(folder)
+    assert [Path(row["file"]).name for row in rows] == ["a.mrc", "b.mrc"]
+    assert sum(float(rows[0][f"p_{c}"]) for c in ("ribosome", "membrane", "background")) == pytest.approx(1, abs=1e-3)
+
+
+def test_flips_are_averaged(model: Path, folder: Path) -> None:
+    assert call(model, folder, "in", "--tta") == 0
+    data = {p.name: np.fromfile(p, np.float32, offset=1024).reshape(40, 40, 40) for p in (folder / "in").iterdir()}
+    for axes in ((), (1,), (0, 2), (0, 1, 2)):
+        for name, volume in data.items():
+            turned = folder / "in" / f"{''.join(map(str, axes))}_{name}"
+            write_mrc(turned, np.flip(volume, axes), 10.0)
+    averaged = table(folder)[0]
+    assert call(model, folder, "in/*_a.mrc", "--overwrite") == 0
+    single = table(folder)
+    assert len(single) == 4
+    mean = np.mean([float(row["p_ribosome"]) for row in single])
+    assert float(averaged["p_ribosome"]) == pytest.approx(mean, abs=2e-4)
+
+
+def test_a_star_file_comes_back_with_classes(model: Path, folder: Path) -> None:
+    assert call(model, folder, "p.star", "--tomograms", str(folder / "tomograms")) == 0
+    star = read_star(folder / "out" / "p_classified.star")
+    names = ["ribosome", "membrane", "background"]
+    assert [names[int(n) - 1] for n in star.columns["rlnClassNumber"]] == star.columns["monaiCryoClassName"]
+    assert all(0 < p <= 1 for p in star.numbers("monaiCryoClassProbability"))
+    for old, new in zip(
+        STAR.splitlines(), (folder / "out" / "p_classified.star").read_text().splitlines(), strict=False
+    ):
+        if old.startswith(("_rln", "data", "loop")):
+            assert new.startswith(old)
+    assert [row["class"] for row in table(folder)] == star.columns["monaiCryoClassName"]
+
+
+def test_the_box_is_cut_where_the_particle_is(model: Path, folder: Path) -> None:
+    from monai_cryo.data import StarParticles
+    from monai_cryo.io import read_mrc
+
+    particles = StarParticles(
+        read_star(folder / "p.star"), voxel_size=10.0, box=8, tomograms=folder / "tomograms", file_voxel_size=None
+    )
+    volume = read_mrc(folder / "tomograms" / "TS_1_10.00Apx.mrc")[0]
+    z, y, x = 25.5 - 0.5, 30 - 2, 35 + 1  # Å from the middle over 10, and half of the size
+    z = round(50 / 2 + 0.5)
+    expected = volume[z - 4 : z + 4, y - 4 : y + 4, x - 4 : x + 4]
+    np.testing.assert_allclose(particles[0]["image"].numpy(), expected)
+
+
+def test_a_broken_file_does_not_end_the_others(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    whole = (folder / "in" / "a.mrc").read_bytes()
+    (folder / "in" / "aa.mrc").write_bytes(whole[:-40])
+    write_mrc(folder / "in" / "one.mrc", np.zeros((40, 40, 40), np.float32), 1.0)
+    write_mrc(folder / "in" / "whole.mrc", np.zeros((40, 40, 70), np.float32), 10.0)
+    assert call(model, folder, "in") == 1
+    assert [Path(row["file"]).name for row in table(folder)] == ["a.mrc", "b.mrc"]
+    reasons = {Path(row["file"]).name: row["reason"] for row in table(folder, "refused")}
+    assert "truncated" in reasons["aa.mrc"]
+    assert "voxel size is 0 or 1 Å" in reasons["one.mrc"]
+    assert "this is a tomogram, read it with `monai_cryo segment`" in reasons["whole.mrc"]
+    err = capsys.readouterr().err
+    assert "monai_cryo: error: 3 of 5 refused" in err
+    assert "Traceback" not in err
+
+
+def test_a_second_call_goes_on_where_the_first_was_killed(model: Path, folder: Path) -> None:
+    assert call(model, folder, "in") == 0
+    path = folder / "out" / "predictions.csv"
+    whole = path.read_text()
+    lines = whole.splitlines(keepends=True)
+    marked = lines[1].replace("0.", "9.", 1)  # so that it is seen to be kept
+    path.write_text(lines[0] + marked + lines[2][:9])
+    assert call(model, folder, "in") == 0
+    assert path.read_text() == lines[0] + marked + lines[2]
+    assert call(model, folder, "in") == 0
+    assert path.read_text() == lines[0] + marked + lines[2]
+    assert call(model, folder, "in", "--overwrite") == 0
+    assert path.read_text() == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "message"),
+    [
+        (STAR, [], "no column _rlnImageName: name the folder"),
+        (STAR.replace(" 10.0", " 9000"), ["T"], "1 of 2 particles lie outside"),
+        (STAR.replace("TS_1", "TS_9"), ["T"], "expected one MRC file of tomogram TS_9, found none"),
+        (STAR.replace("_rlnCentered", "_rlnOther"), ["T"], "no table of particles"),
+        (STAR.replace("_rlnTomoName", "_rlnOther"), ["T"], "no column _rlnTomoName"),
+        ("no star", ["T"], "not a STAR file"),
+        (STAR.replace("_rlnCenteredCoordinateZAngst", "_rlnImageName"), [], "image files are missing"),
+    ],
+)
+def test_star_files_that_cannot_be_read_are_refused_first(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture, text: str, more: list[str], message: str
+) -> None:
+    (folder / "p.star").write_text(text)
+    assert call(model, folder, "p.star", *(["--tomograms", str(folder / "tomograms")] if more else [])) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (folder / "out").exists()
+
+
+def test_another_model_does_not_go_on_with_a_table(
+    model: Path, spectrum_model: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert call(model, folder, "in") == 0
+    capsys.readouterr()
+    assert call(spectrum_model, folder, "in") == 1
+    assert "the table there was made with another model: pass --overwrite" in capsys.readouterr().err

@@ -1,0 +1,176 @@
+"""``segment`` and ``pick``: whole tomograms, one after another, and what is refused before anything long."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from matplotlib import image as picture
+
+from monai_cryo.cli import main
+from monai_cryo.inferers import TomogramReader, tomogram_name
+from monai_cryo.io import read_mrc, write_mrc
+
+SHAPE = (18, 26, 48)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        write_mrc(tmp_path / "in" / f"{name}.mrc", rng.normal(size=SHAPE).astype(np.float32), 10.0, (1.0, 2.0, 3.0))
+    return tmp_path
+
+
+def call(verb: str, model: Path, folder: Path, *more: str, inputs: str = "in") -> int:
+    argv = [verb, str(folder / inputs), "--model", str(model), "--output", str(folder / "out"), "--device", "cpu"]
+    return main([*argv, *more])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_pick_writes_labels_picks_pictures_and_records(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    more = ["--format", "csv", "relion5", "copick", "--min_score", "0.01", "--diameter", "membrane=40", "--scores"]
+    assert call("pick", model, folder, *more) == 0
+    out = folder / "out"
+    record = json.loads((out / "a.json").read_text())
+    count = len(record["picks"]["names"])
+    assert count > 0
+    assert capsys.readouterr().out.startswith(f"a: 0 ribosome, {count} membrane")
+    labels, voxel_size, origin = read_mrc(out / "a_labels.mrc")
+    assert (labels.shape, labels.dtype, voxel_size, origin) == (SHAPE, np.int8, (10.0,) * 3, (1.0, 2.0, 3.0))
+    assert set(np.unique(labels)) <= {0, 1, 2}
+    score, _, _ = read_mrc(out / "a_membrane.mrc")
+    assert score.dtype == np.float16
+    assert 0 < score.max() <= 1
+    with (out / "picks.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["tomogram"] for row in rows].count("a") == count
+    assert "_rlnCenteredCoordinateXAngst" in (out / "particles_relion5.star").read_text()
+    assert json.loads((out / "a" / "Picks" / "monai-cryo_0_membrane.json").read_text())["run_name"] == "a"
+    assert picture.imread(out / "a.png").shape[0] > 100
+    assert not [name for name in names(out) if name.startswith(".")]
+
+
+def test_finished_ones_are_skipped_and_broken_leftovers_cleared(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert call("segment", model, folder, "--no_picture") == 0
+    out = folder / "out"
+    assert names(out) == ["a.json", "a_labels.mrc", "b.json", "b_labels.mrc"]
+    capsys.readouterr()
+    before = (out / "a_labels.mrc").stat().st_mtime_ns
+    # as a kill in the middle of b leaves it
+    (out / "b.json").unlink()
+    (out / ".b.part" / "scratch").mkdir(parents=True)
+    (out / ".b.part" / "scratch" / "map_0").write_bytes(b"half")
+    assert call("segment", model, folder, "--no_picture") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("b: ")
+    assert "a: " not in said
+    assert (out / "a_labels.mrc").stat().st_mtime_ns == before
+    assert names(out) == ["a.json", "a_labels.mrc", "b.json", "b_labels.mrc"]
+    # picks were not asked for then: they are read again
+    assert call("pick", model, folder, "--no_picture") == 0
+    assert (out / "a_labels.mrc").stat().st_mtime_ns > before
+
+
+def test_results_of_other_settings_are_not_mixed(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert call("segment", model, folder, "--no_picture") == 0
+    assert call("segment", model, folder, "--no_picture", "--invert") == 1
+    assert "a.json was made with another negate: pass --overwrite" in capsys.readouterr().err
+    assert call("segment", model, folder, "--no_picture", "--invert", "--overwrite") == 0
+
+
+def test_a_model_of_the_common_spectrum_and_another_voxel_size(spectrum_model: Path, folder: Path) -> None:
+    assert call("segment", spectrum_model, folder, "--apix", "14", "--tta", "--no_picture", inputs="in/a.mrc") == 0
+    labels, voxel_size, _ = read_mrc(folder / "out" / "a_labels.mrc")
+    assert (labels.shape, voxel_size) == (SHAPE, (14.0,) * 3)
+    assert labels.any()
+
+
+def test_broken_files_are_listed_and_the_others_read(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    whole = (folder / "in" / "a.mrc").read_bytes()
+    (folder / "in" / "cut.mrc").write_bytes(whole[:-100])
+    (folder / "in" / "packed.mrc.gz").write_bytes(b"\x1f\x8b no gzip")
+    write_mrc(folder / "in" / "nan.mrc", np.ones(SHAPE, np.float32), 10.0)
+    with mrcfile.open(folder / "in" / "nan.mrc", "r+") as mrc:
+        mrc.data[0, 0, 0] = np.nan
+    write_mrc(folder / "in" / "nothing.mrc", np.ones(SHAPE, np.float32), 10.0)
+    write_mrc(folder / "in" / "small.mrc", np.random.default_rng(0).normal(size=(40, 40, 40)).astype(np.float32), 10.0)
+    for name, size in (("one", 1.0), ("oblong", (10.0, 10.0, 12.0))):
+        write_mrc(folder / "in" / f"{name}.mrc", np.zeros(SHAPE, np.float32), size)
+    assert call("segment", model, folder, "--no_picture") == 1
+    with (folder / "out" / "refused.csv").open() as stream:
+        reasons = {Path(row["file"]).name: row["reason"] for row in csv.DictReader(stream)}
+    assert "the header's voxel size is 1.0 Å, pass the true one" in reasons["one.mrc"]
+    assert "one value everywhere" in reasons["nothing.mrc"]
+    assert "NaN" in reasons["nan.mrc"]
+    assert "expected cubic voxels" in reasons["oblong.mrc"]
+    assert "this is a subtomogram" in reasons["small.mrc"]
+    assert {"cut.mrc", "packed.mrc.gz"} < set(reasons)
+    assert all(str(folder) in reason for reason in reasons.values())
+    assert capsys.readouterr().err.splitlines()[-1].startswith("monai_cryo: error: 7 of 9 tomograms refused: ")
+    assert {"a_labels.mrc", "b_labels.mrc"} <= set(names(folder / "out"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "more", "message"),
+    [
+        ("pick", ["--diameter", "groel=150"], "the model has no class 'groel'"),
+        ("segment", ["--device", "nodevice"], "--device nodevice"),
+    ],
+)
+def test_wrong_options_end_in_one_line(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture, verb: str, more: list[str], message: str
+) -> None:
+    assert call(verb, model, folder, *more) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (folder / "out").exists()
+
+
+def test_inputs_that_are_not_there_or_have_one_name(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert call("segment", model, folder, inputs="nowhere*.mrc") == 1
+    assert "no such file" in capsys.readouterr().err
+    (folder / "in" / "a.map").write_bytes((folder / "in" / "a.mrc").read_bytes())
+    assert call("segment", model, folder) == 1
+    assert "have one name" in capsys.readouterr().err
+
+
+def test_two_processes_share_a_list(model: Path, folder: Path) -> None:
+    command = [sys.executable, "-m", "monai_cryo", "pick", str(folder / "in"), "--model", str(model), "--no_picture"]
+    command += ["--output", str(folder / "out"), "--device", "cpu", "--min_score", "0.01", "--diameter", "membrane=40"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
+    running = [
+        subprocess.Popen(command, env={**environment, "RANK": rank}, stdout=subprocess.PIPE, text=True) for rank in "01"
+    ]
+    said = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert said[0].startswith("a: ")
+    assert said[1].startswith("b: ")
+    with (folder / "out" / "picks.csv").open() as stream:
+        assert {row["tomogram"] for row in csv.DictReader(stream)} == {"a", "b"}
+
+
+def test_names_and_models_that_cannot_read_tomograms(model: Path, tmp_path: Path) -> None:
+    from monai_cryo.bundle import read_model
+
+    assert [tomogram_name(Path(n)) for n in ("x/TS_1.mrc", "TS_1.rec.gz", "a.b.map")] == ["TS_1", "TS_1", "a.b"]
+    trained = read_model(model)
+    trained.box = 48
+    with pytest.raises(ValueError, match="boxes of 40 voxels, found TwoBranchNet of boxes of 48"):
+        TomogramReader(trained)
