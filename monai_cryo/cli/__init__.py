@@ -12,7 +12,7 @@ import warnings
 from typing import Any
 
 from monai_cryo import __version__
-from monai_cryo.cli import bundle, classify, gallery, pick, score, segment, templates
+from monai_cryo.cli import bundle, classify, experiment, gallery, pick, score, segment, simulate, templates
 from monai_cryo.cli.parser import Parser
 
 __all__ = ["build_parser", "main"]
@@ -27,7 +27,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"monai_cryo {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for verb in (classify, segment, pick, score, templates, gallery, bundle):
+    for verb in (classify, segment, pick, score, simulate, experiment, templates, gallery, bundle):
         verb.add(verbs)
     return parser
 
