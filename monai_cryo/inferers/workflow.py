@@ -25,7 +25,7 @@ __all__ = ["TomogramWorkflow", "list_tomograms", "tomogram_name"]
 logger = logging.getLogger(__name__)
 
 
-def list_tomograms(inputs: Sequence[str]) -> list[Path]:
+def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
     """List the MRC files that files, folders and globs name, sorted, each once.
 
     Raises
@@ -37,6 +37,8 @@ def list_tomograms(inputs: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for text in inputs:
+        if not text:
+            raise FileNotFoundError("no tomogram named, expected an MRC file, a folder of them, or a glob")
         path = Path(text)
         if path.is_dir():
             part = [f for f in path.iterdir() if f.name.lower().removesuffix(".gz").endswith(SUFFIXES) and f.is_file()]
@@ -44,7 +46,7 @@ def list_tomograms(inputs: Sequence[str]) -> list[Path]:
             part = [path]
         else:
             anchor = Path(path.anchor)
-            part = [f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file()] if text else []
+            part = [f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file()]
         if not part:
             raise FileNotFoundError(f"{text}: no such file, no folder with {' '.join(SUFFIXES)}, and no glob of any")
         found += part
