@@ -2,11 +2,13 @@
 # PYTHON and TORCH can be set: make train TORCH="torch>=2.6,<3" takes a CUDA build where the index has one.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# of `make experiment`: quick, cpu or paper
+SCALE ?= quick
 BUNDLE := bundles/subtomogram
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: train test lint clean setup
+.PHONY: train test experiment lint clean setup
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml Makefile
@@ -22,6 +24,9 @@ train: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+experiment: $(STAMP)
+	$(BIN)/python -m monai_cryo experiment --scale $(SCALE)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

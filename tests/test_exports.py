@@ -16,7 +16,19 @@ ROOMS = [info.name for info in pkgutil.iter_modules(monai_cryo.__path__) if info
 INSIDE = {
     "bundle": {"builder.*", "command.*"},
     "cli": {
-        f"{verb}.*" for verb in ("bundle", "classify", "gallery", "parser", "pick", "score", "segment", "templates")
+        f"{verb}.*"
+        for verb in (
+            "bundle",
+            "classify",
+            "experiment",
+            "gallery",
+            "parser",
+            "pick",
+            "score",
+            "segment",
+            "simulate",
+            "templates",
+        )
     },
     "handlers": {"best.results_event", "best.save_whole", "parameters.flatten"},
     "inferers": {"windows.CELL", "windows.WINDOW"},

@@ -69,9 +69,9 @@ def run_experiment(
         raise ValueError(f"scale must be one of {', '.join(planned.scales)}, got {scale!r}")
     runs = planned.runs(output, arms, seeds)
     configs = {run.arm.name: build_config(run.arm, planned.scales[scale], templates) for run in runs}
+    libraries = {run.arm.name: load_templates(configs[run.arm.name]["templates"]) for run in runs}
     for run in runs:
         write_config(run, configs[run.arm.name])
-    libraries = {run.arm.name: load_templates(configs[run.arm.name]["templates"]) for run in runs}
 
     sets = write_simulated_sets(output / "sets", planned.scales[scale].samples, templates, progress=progress)
     others, left_out = find_real_sets(data, [library.classes for library in libraries.values()])

@@ -133,7 +133,7 @@ class _Table:
         for score in scores:
             self._by.setdefault((score.arm, score.set), []).append(score)
         self.arms = [a for a in arms if any(arm == a for arm, _ in self._by)]
-        self.sets = [s for s in sets if any(name == s for _, name in self._by)]
+        self.sets = [s for s in sets if any((arm, s) in self._by for arm in self.arms)]
 
     def runs(self, arm: str, set_name: str) -> list[Score]:
         return self._by.get((arm, set_name), [])
