@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -70,7 +71,9 @@ def device(options: argparse.Namespace) -> Any:
     """
     import torch
 
-    name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    # the processes that torchrun starts on one machine share its GPUs out
+    number = int(os.environ.get("LOCAL_RANK", "0")) % max(1, torch.cuda.device_count())
+    name = options.device or (f"cuda:{number}" if torch.cuda.is_available() else "cpu")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

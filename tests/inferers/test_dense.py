@@ -132,3 +132,17 @@ def test_refused_networks_and_volumes() -> None:
         DenseInferer(network())(noise(4, 4))
     with pytest.raises(ValueError, match="training mode"):
         DenseInferer(network().train())(noise(4, 4, 4))
+
+
+def test_flips_make_mirror_images_alike() -> None:
+    volume, net = noise(16, 16, 32), network()
+    reading = DenseInferer(net, core=32, flips=True)(volume)
+    single = DenseInferer(net, core=32)(volume)
+    assert np.abs(reading.scores - single.scores).max() > 1e-3
+    for axes in ((1,), (0, 2)):
+        turned = DenseInferer(net, core=32, flips=True)(np.flip(volume, axes).copy())
+        around = tuple(a + 1 for a in axes)
+        np.testing.assert_allclose(np.flip(turned.scores, around), reading.scores, atol=1e-5)
+        np.testing.assert_allclose(np.flip(np.stack(turned.maps), around), np.stack(reading.maps), atol=1e-3)
+    other = DenseInferer(net, core=32, flips=True)(np.flip(volume, 2).copy())  # a wedge of unequal ends is another one
+    assert np.abs(np.flip(other.scores, 3) - reading.scores).max() > 1e-3

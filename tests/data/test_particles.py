@@ -1,0 +1,69 @@
+"""Particles of STAR files, from wherever their images are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from monai_cryo.data import StarParticles, find_tomograms
+from monai_cryo.io import index_to_star, read_star, star_text, write_mrc
+
+
+def images(tmp_path: Path, names: list[str]) -> StarParticles:
+    (tmp_path / "p.star").write_text(star_text("particles", {"rlnImageName": names}))
+    return StarParticles(read_star(tmp_path / "p.star"), voxel_size=10.0, box=8)
+
+
+def test_files_and_images_of_a_stack(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).normal(size=(2, 8, 8, 8)).astype(np.float32)
+    with mrcfile.new(tmp_path / "stack.mrc") as mrc:
+        mrc.set_data(data)
+        mrc.voxel_size = 12.0
+    write_mrc(tmp_path / "one.mrc", data[0], 10.0)
+    particles = images(tmp_path, ["one.mrc", "000002@stack.mrc", "3@stack.mrc"])
+    assert particles[0]["image"] == str(tmp_path / "one.mrc")
+    image = particles[1]["image"]
+    np.testing.assert_array_equal(image.numpy(), data[1])
+    assert image.pixdim.tolist() == [12.0] * 3
+    assert particles[1]["file"] == particles.file(1) == f"{tmp_path / 'p.star'}:2"
+    with pytest.raises(ValueError, match="no volume number 3"):
+        particles[2]
+
+
+def test_stacks_of_tilt_images_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "p1_stack2d.mrcs").touch()
+    with pytest.raises(ValueError, match="is a stack of tilt images"):
+        images(tmp_path, ["p1_stack2d.mrcs"])
+
+
+@pytest.mark.parametrize("style", ["relion4", "relion5"])
+def test_boxes_are_cut_at_another_voxel_size(tmp_path: Path, style: str) -> None:
+    grids = np.meshgrid(*(np.arange(n) for n in (60, 70, 81)), indexing="ij")
+    where = np.array([[20.0, 30.0, 40.0], [35.0, 41.0, 22.0]])
+    volume = sum(np.exp(-sum((g - c) ** 2 for g, c in zip(grids, w, strict=True)) / 32) for w in where)
+    write_mrc(tmp_path / "rec_TS.mrc", volume.astype(np.float32), 8.0)
+    pixel = 2.0 if style == "relion4" else 8.0
+    values = index_to_star(where, style, 8.0, pixel, volume.shape)  # type: ignore[arg-type]
+    names = {"relion4": "rlnCoordinate{}", "relion5": "rlnCenteredCoordinate{}Angst"}[style]
+    columns = {"rlnTomoName": ["TS", "TS"], **{names.format(a): values[:, n] for n, a in enumerate("XYZ")}}
+    (tmp_path / "p.star").write_text(star_text("particles", columns))
+    options = {"voxel_size": 10.0, "box": 24, "tomograms": tmp_path}
+    particles = StarParticles(read_star(tmp_path / "p.star"), pixel_size=2.0, **options)  # type: ignore[arg-type]
+    for item in particles:
+        peak = np.unravel_index(int(item["image"].argmax()), (24, 24, 24))
+        assert peak == (12, 12, 12)
+    assert len(list(particles)) == 2
+
+
+def test_one_file_a_tomogram(tmp_path: Path) -> None:
+    for name in ("TS_1.mrc", "TS_10.mrc", "TS_2_10.00Apx.mrc", "TS_3_a.mrc", "TS_3_b.mrc"):
+        (tmp_path / name).touch()
+    found = find_tomograms(tmp_path, ["TS_1", "TS_2"])
+    assert {k: v.name for k, v in found.items()} == {"TS_1": "TS_1.mrc", "TS_2": "TS_2_10.00Apx.mrc"}
+    with pytest.raises(FileNotFoundError, match=r"of tomogram TS_3, found TS_3_a.mrc, TS_3_b.mrc"):
+        find_tomograms(tmp_path, ["TS_3"])
+    with pytest.raises(FileNotFoundError, match="no such folder of tomograms"):
+        find_tomograms(tmp_path / "nowhere", ["TS_1"])
