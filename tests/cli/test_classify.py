@@ -157,3 +157,18 @@ def test_another_model_does_not_go_on_with_a_table(
     capsys.readouterr()
     assert call(spectrum_model, folder, "in") == 1
     assert "the table there was made with another model: pass --overwrite" in capsys.readouterr().err
+
+
+def test_bright_protein_and_other_voxel_sizes_are_read_alike(model: Path, folder: Path) -> None:
+    grid = np.arange(40) - 20
+    ball = np.exp(-(grid[:, None, None] ** 2 + grid[:, None] ** 2 + grid**2) / 128)
+    fine = np.arange(60) - 30
+    same = np.exp(-(fine[:, None, None] ** 2 + fine[:, None] ** 2 + fine**2) / 128 / 1.5**2)
+    write_mrc(folder / "dark.mrc", -ball.astype(np.float32), 10.0)
+    write_mrc(folder / "fine.mrc", -same.astype(np.float32), 10.0 / 1.5)
+    write_mrc(folder / "bright.mrc", 3 + 2 * ball.astype(np.float32), 10.0)
+    answers = []
+    for name, more in (("dark", []), ("fine", []), ("bright", ["--invert"])):
+        assert call(model, folder, f"{name}.mrc", "--overwrite", *more) == 0
+        answers.append([float(v) for k, v in table(folder)[0].items() if k.startswith("p_")])
+    np.testing.assert_allclose(answers[1:], [answers[0]] * 2, atol=2e-3)

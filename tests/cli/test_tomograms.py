@@ -174,3 +174,17 @@ def test_names_and_models_that_cannot_read_tomograms(model: Path, tmp_path: Path
     trained.box = 48
     with pytest.raises(ValueError, match="boxes of 40 voxels, found TwoBranchNet of boxes of 48"):
         TomogramReader(trained)
+
+
+@pytest.mark.parametrize("name", ["model", "spectrum_model"])
+def test_bright_protein_is_read_like_dark(name: str, folder: Path, request: pytest.FixtureRequest) -> None:
+    model: Path = request.getfixturevalue(name)
+    data, _, _ = read_mrc(folder / "in" / "a.mrc")
+    write_mrc(folder / "in" / "bright.mrc", 5 - 3 * data, 10.0)
+    assert call("segment", model, folder, "--no_picture", inputs="in/a.mrc") == 0
+    dark, _, _ = read_mrc(folder / "out" / "a_labels.mrc")
+    more = ["--no_picture", "--invert", "--output", str(folder / "bright")]
+    assert call("segment", model, folder, *more, inputs="in/bright.mrc") == 0
+    bright, _, _ = read_mrc(folder / "bright" / "bright_labels.mrc")
+    assert (bright == dark).mean() > 0.999
+    assert dark.any()
