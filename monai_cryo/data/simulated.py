@@ -26,6 +26,8 @@ __all__ = ["write_simulated"]
 #: samples that are imaged together: in other batches sums are rounded otherwise, so shards are cut between them
 BATCH = 8
 _LABELS = ("image", "label", "class", "structure")
+#: what a kill leaves of files that were being written (`monai_cryo.io.replacing`)
+_LEFT = "." + "[0-9a-f]" * 32 + ".*"
 _SETTINGS, _TABLE, _LIST = "simulation.json", "parameters.csv", "dataset.json"
 
 
@@ -94,6 +96,8 @@ def write_simulated(
     _begin(folder, settings)
     if (folder / _LIST).is_file():
         return folder / _LIST
+    for left in [*folder.glob(_LEFT), *folder.glob(f"shard_*/{_LEFT}")]:
+        left.unlink()
     tables = [folder / f"shard_{i:0{len(str(shards - 1))}d}" / _TABLE for i in range(shards)]
     with tqdm(total=number, desc=f"simulating {folder}", unit="sample", disable=not progress) as bar:
         for i, table in enumerate(tables):

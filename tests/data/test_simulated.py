@@ -104,6 +104,7 @@ def test_what_was_cut_off_goes_on(written, library, tmp_path, lives):
     with pytest.raises(KeyboardInterrupt):
         write(folder, library, Imaging(lives))
     assert not (folder / "dataset.json").exists()
+    (folder / "shard_0" / f".{'0af9' * 8}.00.mrc").touch()  # as a kill leaves it
     rest = Imaging(3 - lives)  # one batch a shard here: what was whole is not imaged again
     write(folder, library, rest)
     assert rest.lives == 0

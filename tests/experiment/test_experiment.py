@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +131,20 @@ def test_a_training_that_fails_is_one_line(trained, tmp_path, capfd):
     with pytest.raises(ValueError, match="ended with exit code 1; the lines above say why"):
         train_run(run)
     assert "checkpoint.pt is no checkpoint" in capfd.readouterr().err
+
+
+def test_two_trainings_in_one_folder_are_refused(trained):
+    """Also where the first was left behind by a killed command: it holds the lock that it inherited."""
+    run = read_plan(trained.parent / "plan.yaml").runs(trained, ["paper"], [0])[0]
+    with (run.folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        left = subprocess.Popen(["sleep", "60"], pass_fds=[file.fileno()])
+    try:
+        with pytest.raises(ValueError, match="another process trains in"):
+            train_run(run)
+    finally:
+        left.kill()
+        left.wait()
 
 
 def test_examples_are_the_first_of_each_class(trained):
