@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from monai_cryo.inferers.dense import Block, standardize_whole
+from monai_cryo.io.tomogram import release_pages
 from monai_cryo.physics.detector import curve_mtf
 from monai_cryo.physics.fourier import apply_transfer, radial_frequency, radial_power_spectrum
 from monai_cryo.transforms import NormalizeSpectrum, Standardize
@@ -150,6 +151,8 @@ def normalize_tomogram(
         result[tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))] = (
             sign * spectrum.filtered(volume, start, size)
         ).numpy()
+        for array in (volume, result):
+            release_pages(array)
         if progress is not None:
             progress(done, len(starts))
     result.flush()

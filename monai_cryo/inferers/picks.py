@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from monai_cryo.inferers.dense import DenseReading
 from monai_cryo.io.picks import Picks
+from monai_cryo.io.tomogram import release_pages
 
 __all__ = ["pick_particles"]
 
@@ -75,6 +76,7 @@ def pick_particles(
             index.append(where)
             score.append(value)
             kind += [k] * len(value)
+            release_pages(reading.maps[k])
     places, kinds = np.concatenate([np.empty((0, 3)), *index]), np.array(kind, np.int64)
     values = np.concatenate([np.empty(0), *score])
     diameters = np.array([diameters_a.get(name, 0.0) / voxel_size for name in classes])

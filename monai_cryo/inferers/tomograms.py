@@ -19,7 +19,7 @@ from monai_cryo.inferers.normalize import normalize_tomogram
 from monai_cryo.inferers.picks import pick_particles
 from monai_cryo.inferers.windows import WINDOW
 from monai_cryo.io.picks import Picks
-from monai_cryo.io.tomogram import Tomogram, mapped_mrc, resample_tomogram, to_source_index
+from monai_cryo.io.tomogram import Tomogram, mapped_mrc, release_pages, resample_tomogram, to_source_index
 from monai_cryo.networks import TwoBranchNet
 from monai_cryo.physics.resampling import same_voxel_size
 
@@ -112,10 +112,19 @@ class TomogramReader:
             volume, self.model.normalize, self.model.box, folder / "normalized", negate=self.negate
         )
 
-        def allocate(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-            return np.memmap(folder / name, dtype, "w+", shape=shape)
+        mapped = [volume]
 
-        reading = self.inferer(volume, normalize, allocate=allocate, progress=progress)
+        def allocate(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+            mapped.append(np.memmap(folder / name, dtype, "w+", shape=shape))
+            return mapped[-1]
+
+        def after(done: int, total: int) -> None:
+            for array in mapped:
+                release_pages(array)
+            if progress is not None:
+                progress(done, total)
+
+        reading = self.inferer(volume, normalize, allocate=allocate, progress=after)
         return TomogramReading(tomogram, volume, reading, self.model.classes, size)
 
 

@@ -18,7 +18,15 @@ from monai_cryo.io.particles import (
 )
 from monai_cryo.io.picks import Picks, read_picks_csv, write_copick, write_picks_csv, write_relion
 from monai_cryo.io.star import ParticleStar, read_star, star_text
-from monai_cryo.io.tomogram import Tomogram, cut_boxes, mapped_mrc, open_tomogram, resample_tomogram, to_source_index
+from monai_cryo.io.tomogram import (
+    Tomogram,
+    cut_boxes,
+    mapped_mrc,
+    open_tomogram,
+    release_pages,
+    resample_tomogram,
+    to_source_index,
+)
 
 __all__ = [
     "SUFFIXES",
@@ -42,6 +50,7 @@ __all__ = [
     "read_mtf",
     "read_picks_csv",
     "read_star",
+    "release_pages",
     "replacing",
     "resample_tomogram",
     "star_text",

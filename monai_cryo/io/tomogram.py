@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,15 @@ from monai_cryo.io.atomic import replacing
 from monai_cryo.io.mrc import header_layout, header_origin, header_voxel_size, read_mrc
 from monai_cryo.physics.resampling import covered_shape, evaluate, low_pass, same_voxel_size
 
-__all__ = ["Tomogram", "cut_boxes", "mapped_mrc", "open_tomogram", "resample_tomogram", "to_source_index"]
+__all__ = [
+    "Tomogram",
+    "cut_boxes",
+    "mapped_mrc",
+    "open_tomogram",
+    "release_pages",
+    "resample_tomogram",
+    "to_source_index",
+]
 
 _ANISOTROPY = 0.01
 # Cut-offs around a box: what the low-pass rings from farther away is under 0.5 % (rms) of white noise.
@@ -198,6 +207,21 @@ def mapped_mrc(
         yield mrc.data
 
 
+def release_pages(array: NDArray[Any]) -> None:
+    """Let go of the memory that a memory map's pages take up in this process; what was written to them stays.
+
+    Parameters
+    ----------
+    array
+        A memory map or a view of one; anything else is left alone.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
+
+
 def resample_tomogram(
     tomogram: Tomogram, voxel_size: float, scratch: str | os.PathLike[str], *, block: int = 128
 ) -> NDArray[np.float32]:
@@ -230,6 +254,7 @@ def resample_tomogram(
         source = to_source_index([centre], tomogram, shape, voxel_size)
         ((piece, _),) = cut_boxes(tomogram.data, source, size, tomogram.voxel_size, voxel_size, fill=fill)
         result[tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))] = piece.numpy()
+        release_pages(result)
     result.flush()
     return np.memmap(scratch, np.float32, "r", shape=shape)
 

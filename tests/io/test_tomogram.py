@@ -12,7 +12,14 @@ import torch
 
 from monai_cryo.io.mrc import read_mrc, write_mrc
 from monai_cryo.io.particles import index_to_star, star_to_index
-from monai_cryo.io.tomogram import cut_boxes, mapped_mrc, open_tomogram, resample_tomogram, to_source_index
+from monai_cryo.io.tomogram import (
+    cut_boxes,
+    mapped_mrc,
+    open_tomogram,
+    release_pages,
+    resample_tomogram,
+    to_source_index,
+)
 from monai_cryo.physics.resampling import covered_shape
 
 
@@ -162,3 +169,27 @@ def test_a_mapped_volume_that_failed_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="float64"), mapped_mrc(tmp_path / "v.mrc", (3, 4, 5), np.float64, 10.0):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_pages_that_are_let_go_keep_what_was_written(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(300, 64, 64)).astype(np.float32)
+    mapped = np.memmap(tmp_path / "v", np.float32, "w+", shape=values.shape)
+    mapped[:] = values
+    release_pages(mapped.transpose(2, 1, 0))
+    np.testing.assert_array_equal(mapped, values)
+    release_pages(values)  # no map: nothing happens
+    mapped.flush()
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "v", np.float32).reshape(values.shape), values)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's own account of memory")
+def test_pages_that_are_let_go_take_no_memory(tmp_path: Path) -> None:
+    def mapped_kib() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith(("RssFile", "RssShmem"))).split()[1])
+
+    mapped = np.memmap(tmp_path / "v", np.uint8, "w+", shape=(2**26,))
+    mapped[:] = 1
+    before = mapped_kib()
+    release_pages(mapped)
+    assert before - mapped_kib() > 2**15
