@@ -77,7 +77,7 @@ def draw_predictions(examples: Sequence[Example], title: str = "") -> Any:
     return figure
 
 
-def _draw(axes: Sequence[Any], example: Example) -> None:
+def _draw(axes: np.ndarray, example: Example) -> None:
     """Fill a sample's four panels."""
     guide = example.mask if example.mask is not None and example.mask.any() else example.predicted_mask
     smooth = ndimage.gaussian_filter(example.image, SMOOTH)

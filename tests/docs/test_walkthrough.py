@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from matplotlib import image as picture
 from monai.bundle import ConfigParser
+
+from monai_cryo.bundle import read_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs" / "templates.md").read_text(encoding="utf-8")
@@ -69,8 +70,8 @@ def test_the_five_classes_are_listed_and_drawn(walked):
 def test_training_leaves_a_model_that_knows_them(walked):
     folder = walked[0] / "runs" / "deepfinder"
     assert {"model.pt", "checkpoint.pt", "metrics.json", "predictions.png"} <= {p.name for p in folder.iterdir()}
-    record = torch.load(folder / "model.pt", weights_only=True)["record"]
-    assert (record["classes"], record["voxel_size"], record["box"]) == (CLASSES, 13.68, 40)
+    model = read_model(folder / "model.pt")
+    assert (model.classes, model.voxel_size, model.box) == (CLASSES, 13.68, 40)
 
 
 def test_evaluation_scores_fifteen_of_each_and_counts_the_rest(walked):
