@@ -38,7 +38,6 @@ INSIDE = {
     "transforms": {
         "arrays.*",
         "base.*",
-        "described.*",
         "dictionary.*",
         "compose.PerItem",
         "fourier.check_names",

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from monai.transforms import Compose, Transform
 from torch import nn
 
+from monai_cryo._described import plain_value, public_path
+
 Built = TypeVar("Built")
 
 #: a model file may come from anywhere: nothing of other packages is built from what it says
@@ -28,7 +30,7 @@ def describe_network(network: Callable[..., nn.Module]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is a network already, whose arguments nobody knows any more.
+        If it is a network already, whose arguments nobody knows any more, or an argument is no plain value.
     """
     if isinstance(network, nn.Module):
         raise ValueError(
@@ -37,7 +39,8 @@ def describe_network(network: Callable[..., nn.Module]) -> dict[str, Any]:
         )
     factory, arguments = (network.func, network.keywords) if isinstance(network, partial) else (network, {})
     # the precision is the machine's affair, not the model's
-    return {"_target_": _path(factory), **{k: _plain(v) for k, v in arguments.items() if k != "precision"}}
+    values = {k: plain_value(v, f"network_def's {k}") for k, v in arguments.items() if k != "precision"}
+    return {"_target_": public_path(factory), **values}
 
 
 def describe_transform(transform: Transform) -> list[dict[str, Any]]:
@@ -121,20 +124,3 @@ def _check_plain(name: str, value: Any) -> None:
         raise ValueError(f"{name} in a model's record must be plain values, found {value!r}")
     if name == "_target_" or "pretrained" in name:
         raise ValueError(f"a model's record may not ask for {name}")
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON would give it back."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _path(factory: Callable[..., Any]) -> str:
-    """Return the shortest full name of a class: that of the package which offers it."""
-    module, name = factory.__module__, factory.__qualname__
-    parts = module.split(".")
-    for n in range(2, len(parts)):
-        if getattr(importlib.import_module(".".join(parts[:n])), name, None) is factory:
-            return ".".join([*parts[:n], name])
-    return f"{module}.{name}"

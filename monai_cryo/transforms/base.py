@@ -12,8 +12,8 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, RandomizableTransform
 from torch import Tensor
 
+from monai_cryo._described import Described
 from monai_cryo.transforms.arrays import like, to_volume
-from monai_cryo.transforms.described import Described
 
 Parameters = dict[str, Any]
 """Drawn values of one item: numbers, words, None and lists of them, ready for JSON."""

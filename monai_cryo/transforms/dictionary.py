@@ -10,8 +10,8 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import InvertibleTransform, MapTransform, Randomizable
 
+from monai_cryo._described import Described
 from monai_cryo.transforms.base import Draw, Drawable
-from monai_cryo.transforms.described import Described
 
 
 class DictTransform(Described, MapTransform, InvertibleTransform):

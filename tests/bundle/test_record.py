@@ -79,6 +79,12 @@ def test_a_network_that_was_built_already_is_refused():
         describe_network(TINY())
 
 
+@pytest.mark.parametrize("value", [torch.nn.GELU, {"act": torch.nn.GELU}, [torch.ones(2)], float("nan")])
+def test_arguments_that_no_file_can_hold_are_refused_before_training(value):
+    with pytest.raises(ValueError, match="network_def's norm is no plain value that a configuration could hold"):
+        record(network=partial(TINY, norm=value))
+
+
 def test_several_transforms_are_recorded_in_order():
     both = describe_transform(Compose([Standardize(scope="item"), Standardize(scope="batch")]))
     assert [config["scope"] for config in both] == ["item", "batch"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import json
 import pickle
@@ -223,3 +224,23 @@ def test_fixed_transforms_draw_the_same_from_any_state(kinds):
             continue
         transform = kind.make()
         assert transform.draw(np.random.RandomState(0)) == transform.draw(np.random.RandomState(1))
+
+
+def test_a_configuration_names_classes_of_ones_own_where_they_are(tmp_path, monkeypatch):
+    package = tmp_path / "own_package" / "deep"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    (package / "filters.py").write_text("from monai_cryo.transforms import MTF\n\n\nclass Own(MTF):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = importlib.import_module("own_package.deep.filters").Own(0.5).config()
+    assert config["_target_"] == "own_package.deep.filters.Own"
+    assert ConfigParser({"t": config}).get_parsed_content("t").config() == config
+
+
+def test_a_configuration_holds_arrays_as_lists():
+    table = np.array([[0.0, 1.0], [1.0, 0.5]], dtype=np.float32)
+    config = T.MTF(curve=table).config()
+    assert config["curve"] == table.tolist()
+    assert ConfigParser({"t": config}).get_parsed_content("t").config() == config
+    assert T.RandSNR(np.array([1, 2])).config()["snr"] == [1, 2]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,8 @@ class Described:
         ValueError
             If an argument, such as a tensor, is no plain value.
         """
-        room = ".".join(type(self).__module__.split(".")[:2])
-        values = {k: _plain(v, f"{type(self).__name__}'s {k}") for k, v in self._arguments.items()}
-        return {"_target_": f"{room}.{type(self).__name__}", **values}
+        values = {k: plain_value(v, f"{type(self).__name__}'s {k}") for k, v in self._arguments.items()}
+        return {"_target_": public_path(type(self)), **values}
 
 
 def _short(value: Any) -> str:
@@ -57,15 +57,32 @@ def _holds(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(isinstance(v, Described) for v in value)
 
 
-def _plain(value: Any, what: str) -> Any:
+def plain_value(value: Any, what: str) -> Any:
+    """Return a value as JSON would give it back: mappings, lists, numbers, words, None; arrays as lists.
+
+    Raises
+    ------
+    ValueError
+        If it is, or holds, anything else; the message begins with ``what``.
+    """
     if isinstance(value, Described):
         return value.config()
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, what) for k, v in value.items()}
+        return {str(k): plain_value(v, what) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if isinstance(value, list | tuple):
-        return [_plain(v, what) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
+        return [plain_value(v, what) for v in value]
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and not math.isnan(value)):
         return value
     raise ValueError(f"{what} is no plain value that a configuration could hold: {type(value).__name__}")
+
+
+def public_path(made: Callable[..., Any]) -> str:
+    """Return the shortest full name of a class or function: that of the outermost package which offers it."""
+    module, name = made.__module__, made.__qualname__
+    parts = module.split(".")
+    for n in range(2, len(parts)):
+        if getattr(importlib.import_module(".".join(parts[:n])), name, None) is made:
+            return ".".join([*parts[:n], name])
+    return f"{module}.{name}"
