@@ -8,38 +8,50 @@ import numpy as np
 import torch
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.utils import MetaKeys
+from monai.utils import MetaKeys, TraceKeys
+from torch import Tensor
 
 from monai_cryo._typing import Axis
 from monai_cryo.physics.fourier import voxel_size_zyx
 
 ZYX: tuple[Axis, Axis, Axis] = ("z", "y", "x")
-#: entry of a MetaTensor's meta with the affine it had before a pose turned it
-BEFORE_POSE = "affine_before_pose"
+#: entry of a pose's record: the matrix (3, 3), in physical space, by which it turned and stretched the affine
+TURN = "turn"
+
+
+def grid_affine(img: MetaTensor) -> Tensor:
+    """Affine (4, 4) of the grid that an array is imaged on: its own, without what poses did to it.
+
+    A pose moves the particle, and the affine with it; beam, tilt axis and voxels stay where they are.
+    """
+    affine: Tensor = img.affine.to("cpu", torch.float64).clone()
+    for operation in reversed(img.applied_operations):
+        turn = (operation.get(TraceKeys.EXTRA_INFO) or {}).get(TURN)
+        if turn is not None:
+            affine[:3, :3] = torch.linalg.solve(torch.tensor(turn, dtype=torch.float64), affine[:3, :3])
+    return affine
 
 
 def array_voxel_size(img: NdarrayOrTensor) -> tuple[float, float, float] | None:
-    """Voxel size in Å along the array's axes; None where there is no affine, or one that says 1 Å (unknown).
-
-    A pose with a zoom makes the particle larger, not the grid: then it is the size before it.
-    """
+    """Voxel size in Å along the array's axes; None where there is no affine, or one that says 1 Å (unknown)."""
     if not isinstance(img, MetaTensor):
         return None
-    affine = torch.as_tensor(img.meta.get(BEFORE_POSE, img.affine))
-    size = voxel_size_zyx(torch.linalg.vector_norm(affine[:3, :3].double(), dim=0))
-    # an affine that was rotated says 0.99999997; no cryo-EM voxel is that close to 1 Å by nature
+    size = torch.linalg.vector_norm(grid_affine(img)[:3, :3], dim=0)
+    # what was rotated and turned back is not quite what it was
+    size = voxel_size_zyx([round(v, 6) for v in size.tolist()])
+    # no cryo-EM voxel is that close to 1 Å by nature
     return None if np.allclose(size, 1.0, atol=1e-3) else size
 
 
 def array_axes(img: NdarrayOrTensor) -> tuple[Axis, Axis, Axis]:
     """Directions of the array's axes: of a MetaTensor as its affine has them, else z, y, x as in MRC files.
 
-    A pose turns the affine away from the axes; then the directions are those before it, or of the file
+    They are those before any pose; where another transform turned the affine away from the axes, those of the file
     (``original_affine``). An affine of 1 Å voxels carries nothing. Signs are not looked at: on a mirrored axis an
     uneven tilt range wants ``invert``.
     """
     if isinstance(img, MetaTensor) and array_voxel_size(img) is not None:
-        for affine in (img.affine, img.meta.get(BEFORE_POSE), img.meta.get(MetaKeys.ORIGINAL_AFFINE)):
+        for affine in (grid_affine(img), img.meta.get(MetaKeys.ORIGINAL_AFFINE)):
             axes = None if affine is None else parallel_axes(affine)
             if axes is not None:
                 return axes

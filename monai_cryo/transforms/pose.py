@@ -19,7 +19,7 @@ from monai_cryo.physics.pose import bounding_radius, central, move, move_within,
 from monai_cryo.transforms.arrays import like, to_volume
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable
 from monai_cryo.transforms.dictionary import RandDictTransform
-from monai_cryo.transforms.geometry import BEFORE_POSE, parallel_axes
+from monai_cryo.transforms.geometry import TURN
 from monai_cryo.transforms.ranges import Range, parse_positive, parse_range, uniform
 
 Mode = Literal["bilinear", "nearest"]
@@ -60,7 +60,7 @@ class RandPose(RandDrawable):
             "zoom": uniform(state, self.zoom),
         }
 
-    def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
+    def apply(self, batch: Tensor, parameters: Sequence[Draw], **context: Any) -> Tensor:
         """Move a batch (B, C, D, H, W); ``mode`` and ``radius_vox`` as for :meth:`apply_together`."""
         mode = context.get("mode", "bilinear")
         return self.apply_together([batch], parameters, [mode], radius_vox=context.get("radius_vox"))[0]
@@ -92,6 +92,10 @@ class RandPose(RandDrawable):
         list
             The batches, moved; the very same ones where there is nothing to do.
         """
+        for batch in batches:
+            self._check_fit(batch, parameters)
+        if radius_vox is not None and len(radius_vox) != len(parameters):
+            raise ValueError(f"RandPose expects {len(parameters)} radii, one an item, got {len(radius_vox)}")
         if any(b.shape[2:] != batches[0].shape[2:] for b in batches):
             raise ValueError(f"RandPose expects arrays of one shape, got {[tuple(b.shape) for b in batches]}")
         on = [i for i, p in enumerate(parameters) if p is not None]
@@ -203,15 +207,22 @@ class RandPose(RandDrawable):
         """Record the draw, and turn the affine with the array."""
         if not isinstance(result, MetaTensor):
             return result
+        info: dict[str, Any] = {"parameters": self.parameters, "mode": mode}
+        affine = None
         if self.parameters is None:  # the caller's own array: the record must not enter its history
             result = result.view_as(result)
-        affine = None if self.parameters is None else self._index_affine(self.parameters, result.shape)
-        info = {"parameters": self.parameters, "mode": mode}
-        before = result.affine
+        else:
+            affine = self._index_affine(self.parameters, result.shape)
+            # what is imaged afterwards is imaged on the grid as it was (`geometry.grid_affine`)
+            turn = result.affine.double() @ affine @ torch.linalg.inv(result.affine.double())
+            info[TURN] = turn[:3, :3].tolist()
         placed: MetaTensor = self.push_transform(result, affine=affine, extra_info=info)
-        if affine is not None and parallel_axes(before) is not None:
-            placed.meta[BEFORE_POSE] = before  # what is tilted afterwards is tilted about these axes
         return placed
+
+    def leave(self, image: NdarrayOrTensor, mode: str) -> NdarrayOrTensor:
+        """Return an array that is in its pose already as it is; a MetaTensor with the record that nothing was done."""
+        self.parameters, self._drawn, self._do_transform = None, True, False
+        return self._placed(image, mode)
 
     def _index_affine(self, drawn: Parameters, shape: Sequence[int]) -> Tensor:
         """Affine (4, 4) from an index (z, y, x) of the moved array to that of the array before."""
@@ -314,8 +325,10 @@ class RandPosed(RandDictTransform, of=RandPose, masked=False):
         """Return a copy of ``data`` with the entries moved."""
         d = dict(data)
         found = list(MapTransform.key_iterator(self, d, self.mode))
-        if not found or (self.posed_key is not None and bool(d[self.posed_key])):
+        if not found:
             return d
+        if self.posed_key is not None and bool(d[self.posed_key]):
+            return d | {key: self.transform.leave(d[key], mode) for key, mode in found}
         posed = self.transform.pose(
             [d[key] for key, _ in found],
             [mode for _, mode in found],

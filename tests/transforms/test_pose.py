@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose
+from monai.data import MetaTensor, decollate_batch
+from monai.data.utils import list_data_collate
+from monai.transforms import Compose, Spacing
 
 import monai_cryo.transforms as T  # noqa: N812
 from monai_cryo.physics import bounding_radius
 from monai_cryo.physics.pose import move
+from monai_cryo.transforms.geometry import array_voxel_size
 
 
 def particle(channels=1, n=20):
@@ -120,6 +122,26 @@ def test_zoom_scales_the_volume_by_its_cube(zoom):
     assert float(posed.max()) == pytest.approx(float(image.max()), rel=0.05)
 
 
+def test_each_item_has_the_radius_given_for_it():
+    """Also where an item without a draw stands before it."""
+    batch = torch.stack([particle()] * 2)
+    pose = T.RandPose(0.0)
+    draw = pose.draw(np.random.RandomState(1))
+    moved = pose.apply(batch, [None, draw], radius_vox=[1, 14])
+    torch.testing.assert_close(moved[1], pose.apply(batch[1:], [draw])[0], atol=1e-5, rtol=0)
+    assert torch.equal(moved[0], batch[0])
+
+
+def test_draws_and_radii_are_one_an_item():
+    batch, pose = torch.stack([particle()] * 2), T.RandPose()
+    draw = pose.draw(pose.R)
+    for count in (1, 3):
+        with pytest.raises(ValueError, match=rf"expects a batch .* and {count}"):
+            pose.apply_together([batch, batch], [draw] * count, ["bilinear"] * 2)
+        with pytest.raises(ValueError, match=f"expects 2 radii, one an item, got {count}"):
+            pose.apply(batch, [draw] * 2, radius_vox=[9] * count)
+
+
 def test_zoom_is_drawn():
     pose, state = T.RandPose(zoom=(0.9, 1.1)), np.random.RandomState(0)
     drawn = [pose.draw(state)["zoom"] for _ in range(300)]
@@ -175,6 +197,16 @@ class TestAffine:
         back = pose.inverse(pose(image))
         assert torch.equal(back.as_tensor(), image.as_tensor())
 
+    def test_what_is_posed_already_has_a_record_and_comes_back(self):
+        pipeline = Compose([together(posed_key="posed"), T.Standardized("image")]).set_random_state(0)
+        item = {"image": meta(smooth()), "mask": meta((smooth() > 0.1).float()), "posed": True}
+        done = pipeline(item)
+        assert [op["class"] for op in done["image"].applied_operations] == ["RandPose", "Standardize"]
+        assert item["mask"].applied_operations == []
+        back = pipeline.inverse(done)
+        assert torch.equal(back["mask"].as_tensor(), item["mask"].as_tensor())
+        assert all(back[key].applied_operations == [] for key in ("image", "mask"))
+
     def test_a_plain_array_cannot_come_back(self):
         pose = T.RandPose().set_random_state(0)
         with pytest.raises(ValueError, match="RandPose can be inverted on a MetaTensor alone"):
@@ -200,12 +232,30 @@ def test_refusals(make, message):
         make()
 
 
-def test_a_zoomed_particle_stays_on_its_grid():
-    """Imaging after a zoom uses the grid's voxel size, not the particle's."""
-    affine = torch.eye(4, dtype=torch.float64)
-    affine[:3, :3] = 10.0 * torch.eye(3, dtype=torch.float64).flip(0)
-    volume = torch.zeros(1, 16, 16, 16)
-    volume[:, 6:11, 6:11, 6:11] = 1
-    posed = T.RandPose(zoom=1.2).set_random_state(0)(MetaTensor(volume, affine=affine))
-    imaged = T.CTF(2.0)(posed)
-    torch.testing.assert_close(imaged.as_tensor(), T.CTF(2.0, voxel_size=10.0)(posed.as_tensor()))
+class TestGrid:
+    """What is imaged after a pose is imaged on the grid, which the pose has left alone."""
+
+    def test_a_zoomed_particle_stays_on_its_grid(self):
+        posed = T.RandPose(zoom=1.2).set_random_state(0)(meta(particle()))
+        imaged = T.CTF(2.0)(posed)
+        torch.testing.assert_close(imaged.as_tensor(), T.CTF(2.0, voxel_size=10.0)(posed.as_tensor()))
+
+    @pytest.mark.parametrize("zoom", [1.0, 1.5])
+    def test_what_resamples_it_later_counts(self, zoom):
+        pose = T.RandPose(zoom=zoom).set_random_state(0)
+        posed = T.RandPose().set_random_state(1)(pose(meta(particle())))
+        assert array_voxel_size(posed) == (10.0, 10.0, 10.0)
+        fine = Spacing(pixdim=(5.0 / zoom,) * 3)(posed)  # the affine's own voxels are smaller than the grid's
+        assert array_voxel_size(fine) == pytest.approx((5.0,) * 3, rel=1e-3)
+
+    def test_nothing_is_left_of_a_pose_that_was_undone(self):
+        pose = T.RandPose(zoom=1.5).set_random_state(0)
+        image = meta(particle())
+        back = pose.inverse(pose(image))
+        assert set(back.meta) == set(image.meta)
+        assert array_voxel_size(Spacing(pixdim=(5.0,) * 3)(back)) == pytest.approx((5.0,) * 3, rel=1e-3)
+
+    def test_in_a_batch_with_items_that_have_none(self):
+        posed = T.RandPose(zoom=1.5).set_random_state(0)(meta(particle()))
+        items = decollate_batch(list_data_collate([{"image": posed}, {"image": meta(particle())}]))
+        assert [array_voxel_size(item["image"]) for item in items] == [(10.0, 10.0, 10.0)] * 2
