@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,7 +22,15 @@ from monai_cryo.transforms.arrays import to_mask
 from monai_cryo.transforms.base import Parameters, RandDrawable
 from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.geometry import array_voxel_size
-from monai_cryo.transforms.ranges import Range, draw_seed, parse_number, parse_positive, parse_range, uniform
+from monai_cryo.transforms.ranges import (
+    Range,
+    draw_seed,
+    parse_number,
+    parse_positive,
+    parse_range,
+    parse_whole,
+    uniform,
+)
 
 #: places drawn for each neighbour, of which the first free one is taken
 TRIES = 16
@@ -93,9 +102,7 @@ class RandNeighbours(RandDrawable):
     ) -> None:
         super().__init__(prob)
         low, high = parse_range("count", count, low=0)
-        if not (low.is_integer() and high.is_integer()):
-            raise ValueError(f"count must be whole numbers, got {count!r}")
-        self.count = int(low), int(high)
+        self.count = parse_whole("count", low, 0), parse_whole("count", high, 0)
         self.distance_vox = None if distance_vox is None else parse_range("distance_vox", distance_vox, low=0)
         self.overlap = parse_number("overlap", overlap, 0.0, 1.0)
         self.amplitude = parse_positive("amplitude", amplitude)
@@ -235,9 +242,7 @@ class RandNeighbours(RandDrawable):
 def _read_templates(templates: Sequence[Any]) -> tuple[list[tuple[Tensor, Tensor]], list[float]]:
     """Densities with masks, and the probability of each."""
     groups: list[tuple[Sequence[Any], float]] = [(templates, 1.0)]
-    if templates and all(
-        isinstance(g, tuple | list) and len(g) == 2 and isinstance(g[1], int | float) for g in templates
-    ):
+    if templates and all(isinstance(g, tuple | list) and len(g) == 2 and isinstance(g[1], Real) for g in templates):
         groups = [(members, float(weight)) for members, weight in templates if members]
     read: list[tuple[Tensor, Tensor]] = []
     weights: list[float] = []

@@ -44,9 +44,37 @@ def parse_number(name: str, value: float, low: float = -math.inf, high: float = 
         If it is none, or outside ``low``..``high``.
     """
     numbers = _numbers(value)
-    if len(numbers) != 1 or isinstance(value, Sequence):
+    if len(numbers) != 1 or isinstance(value, Sequence) or np.ndim(value):
         raise ValueError(f"{name} must be one number, got {value!r}")
     return parse_range(name, value, low, high)[0]
+
+
+def parse_whole(name: str, value: float, low: int = 1) -> int:
+    """Read one whole number.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or below ``low``.
+    """
+    number = parse_number(name, value)
+    if not number.is_integer() or number < low:
+        raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
+    return int(number)
+
+
+def parse_tilt_range(name: str, value: Sequence[float]) -> Bounds:
+    """Read (min, max) tilt in degrees.
+
+    Raises
+    ------
+    ValueError
+        Unless -90 <= min < max <= 90.
+    """
+    pair = _numbers(value)
+    if len(pair) != 2 or not -90 <= pair[0] < pair[1] <= 90:
+        raise ValueError(f"{name} must be (min, max) with -90 <= min < max <= 90 degrees, got {value!r}")
+    return pair[0], pair[1]
 
 
 def parse_positive(name: str, value: Range) -> Bounds:
@@ -65,9 +93,10 @@ def parse_choice(name: str, value: Choice, words: Any) -> dict[str, float]:
     ValueError
         On a word that is not of ``words``, a ``Literal``, or weights that are not >= 0 with a positive sum.
     """
-    weights = {value: 1.0} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else None
-    if weights is None:
-        weights = dict.fromkeys(value, 1.0)
+    if isinstance(value, Mapping):
+        weights = dict(value)
+    else:
+        weights = dict.fromkeys(value if isinstance(value, Sequence) and not isinstance(value, str) else [value], 1.0)
     known = get_args(words)
     if not weights or not set(weights) <= set(known):
         raise ValueError(f"{name} must be one or several of {', '.join(known)}, got {value!r}")
@@ -108,7 +137,9 @@ def draw_seed(state: np.random.RandomState) -> int:
 
 
 def _numbers(value: Any) -> list[float]:
-    items = list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not all(isinstance(v, Real) and not isinstance(v, bool) and not math.isnan(v) for v in items):
         return []
     return [float(v) for v in items]

@@ -15,7 +15,7 @@ from monai_cryo.physics.scene import background, smooth_field, sphere
 from monai_cryo.transforms.base import Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.geometry import array_voxel_size
-from monai_cryo.transforms.ranges import Range, draw_seed, parse_positive, parse_range, uniform
+from monai_cryo.transforms.ranges import Range, draw_seed, parse_positive, parse_range, parse_whole, uniform
 
 
 class RandGoldBead(RandDrawable):
@@ -88,7 +88,7 @@ class RandDensityField(RandDrawable):
     amplitude
         The field runs from 0 to this, where a template's mean density is 1; a number or a uniform (min, max), >= 0.
     points
-        Random numbers along each axis: the field bends about that many times across the box.
+        Random numbers along each axis, >= 2: the field bends about that many times across the box.
     prob
         Probability that an item has a field.
 
@@ -101,7 +101,7 @@ class RandDensityField(RandDrawable):
     def __init__(self, amplitude: Range = (0.0, 0.4), points: int = 5, prob: float = 1.0) -> None:
         super().__init__(prob)
         self.amplitude = parse_range("amplitude", amplitude, low=0)
-        self.points = int(parse_range("points", points, low=2)[0])
+        self.points = parse_whole("points", points, low=2)
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw the amplitude and the field's seed."""

@@ -11,6 +11,7 @@ import torch
 from monai.config.type_definitions import NdarrayOrTensor
 from torch import Tensor
 
+from monai_cryo._typing import Axis
 from monai_cryo.physics.detector import curve_mtf
 from monai_cryo.physics.fourier import irfft, multiplicity, rfft
 from monai_cryo.physics.noise import band_points
@@ -18,9 +19,9 @@ from monai_cryo.physics.wedge import missing_wedge
 from monai_cryo.transforms.base import Drawable, Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import FourierFilter
-from monai_cryo.transforms.geometry import array_voxel_size
+from monai_cryo.transforms.geometry import ZYX, array_axes, array_voxel_size
 from monai_cryo.transforms.plan import Grid, grid_of
-from monai_cryo.transforms.ranges import Range, parse_number, parse_range, uniform
+from monai_cryo.transforms.ranges import Range, parse_number, parse_range, parse_tilt_range, parse_whole, uniform
 
 
 class NormalizeSpectrum(Drawable):
@@ -75,24 +76,29 @@ class NormalizeSpectrum(Drawable):
         self.cutoff = parse_number("cutoff", cutoff, low=1e-3)
         self.highest = parse_number("highest", highest, 1e-3, 1.0)
         self.target, self.spectrum = _table(target), _table(spectrum)
-        if int(smooth_shells) != smooth_shells or smooth_shells < 1 or smooth_shells % 2 == 0:
+        self.smooth_shells = parse_whole("smooth_shells", smooth_shells)
+        if self.smooth_shells % 2 == 0:
             raise ValueError(f"smooth_shells must be an odd whole number, got {smooth_shells!r}")
-        self.smooth_shells = int(smooth_shells)
         self.gain_cap = parse_number("gain_cap", gain_cap, low=1.0)
-        self.tilt_range_deg = None
-        if tilt_range_deg is not None:
-            self.tilt_range_deg = (float(tilt_range_deg[0]), float(tilt_range_deg[1]))
-            missing_wedge((2, 2, 2), *self.tilt_range_deg)  # refuse bad angles now
+        self.tilt_range_deg = None if tilt_range_deg is None else parse_tilt_range("tilt_range_deg", tilt_range_deg)
 
     def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return {"voxel_size": array_voxel_size(img)}
+        return {"voxel_size": array_voxel_size(img), "axes": array_axes(img)}
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Normalise a batch (B, C, D, H, W), each channel by its own spectrum."""
-        grid = grid_of(batch, context.get("voxel_size") or (1.0, 1.0, 1.0), ("z", "y", "x"))
+        grid = grid_of(batch, context.get("voxel_size") or (1.0, 1.0, 1.0), context.get("axes", ZYX))
         points, fraction, measure, spread = _shells(
-            grid.shape, grid.voxel_size, self.highest, self.smooth_shells, self.tilt_range_deg, str(batch.device)
+            grid.shape,
+            grid.voxel_size,
+            grid.axes,
+            self.highest,
+            self.smooth_shells,
+            self.tilt_range_deg,
+            str(batch.device),
         )
+        if not len(points):  # a box so small that no frequency is kept
+            return torch.zeros_like(batch)
         spectrum = rfft(batch).flatten(-3)
         inside = spectrum.index_select(-1, points)
         target = self._target(fraction).to(batch)
@@ -126,6 +132,7 @@ class NormalizeSpectrum(Drawable):
 def _shells(
     shape: tuple[int, int, int],
     voxel_size: tuple[float, float, float],
+    axes: tuple[Axis, Axis, Axis],
     highest: float,
     smooth: int,
     tilt_range_deg: tuple[float, float] | None,
@@ -146,7 +153,10 @@ def _shells(
     shell = position.round().long().clamp(0, shells - 1)
     weight = multiplicity(shape)[points % (shape[2] // 2 + 1)].double()
     if tilt_range_deg is not None:
-        wedge = missing_wedge(shape, *tilt_range_deg, voxel_size=voxel_size).expand(grid.index.shape)
+        # the physics calls the array's axes z, y, x
+        axis = dict(zip(axes, ZYX, strict=True))
+        options: dict[str, Any] = {"tilt_axis": axis["y"], "beam_axis": axis["z"], "voxel_size": voxel_size}
+        wedge = missing_wedge(shape, *tilt_range_deg, **options).expand(grid.index.shape)
         weight = weight * wedge.flatten()[points]
     near = (torch.arange(shells)[:, None] - torch.arange(shells)).abs() <= smooth // 2
     measure = (shell[:, None] == torch.arange(shells)).double() * weight[:, None]
@@ -187,7 +197,7 @@ class RandRadialGain(RandDrawable, FourierFilter):
         RandDrawable.__init__(self, prob)
         FourierFilter.__init__(self)
         self.walk = parse_range("walk", walk, low=0.0)
-        self.nodes = int(parse_number("nodes", nodes, low=1))
+        self.nodes = parse_whole("nodes", nodes)
         self.lowpass = None if lowpass is None else parse_range("lowpass", lowpass, low=1e-2)
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:

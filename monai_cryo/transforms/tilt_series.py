@@ -29,7 +29,7 @@ from monai_cryo.transforms.arrays import like, to_volume
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.ctf import CTF, RandCTF
 from monai_cryo.transforms.dictionary import RandDictTransform
-from monai_cryo.transforms.geometry import array_voxel_size
+from monai_cryo.transforms.geometry import ZYX, array_axes, array_voxel_size
 from monai_cryo.transforms.mtf import MTF
 from monai_cryo.transforms.plan import Grid
 from monai_cryo.transforms.ranges import (
@@ -39,6 +39,7 @@ from monai_cryo.transforms.ranges import (
     parse_number,
     parse_positive,
     parse_range,
+    parse_whole,
     uniform,
 )
 
@@ -51,7 +52,8 @@ class RandTiltSeries(RandDrawable):
     161:276-286). This is another route to the same thing as wedge, CTF, MTF and noise as filters of the volume: here
     the missing wedge is that of single tilts, the noise is weighted as the density is, and neighbours in a scene
     larger than ``output_size`` leave their traces in it. The defocus is that of the tilt axis everywhere: across a
-    particle it changes by less than 0.03 µm.
+    particle it changes by less than 0.03 µm. The tilt axis is y and the beam z, in space, as for
+    :class:`~.wedge.MissingWedge`.
 
     Parameters
     ----------
@@ -131,10 +133,10 @@ class RandTiltSeries(RandDrawable):
         self.filter = filter
         self.output_size = None
         if output_size is not None:
-            size = (output_size,) * 3 if isinstance(output_size, int) else tuple(int(n) for n in output_size)
-            if len(size) != 3 or min(size) < 1:
-                raise ValueError(f"output_size must be one or three positive numbers of voxels, got {output_size!r}")
-            self.output_size = size
+            size = ensure_tuple(output_size)
+            if len(size) not in (1, 3):
+                raise ValueError(f"output_size must be one or three numbers of voxels, got {output_size!r}")
+            self.output_size = tuple(parse_whole("output_size", n) for n in (size if len(size) == 3 else size * 3))
         self.voxel_size = None if voxel_size is None else _cubic(voxel_size)
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
@@ -153,7 +155,7 @@ class RandTiltSeries(RandDrawable):
         }
 
     def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return {"voxel_size": self.voxel_size or array_voxel_size(img)}
+        return {"voxel_size": self.voxel_size or array_voxel_size(img), "axes": array_axes(img)}
 
     def apply(self, batch: Tensor, parameters: Sequence[Draw], **context: Any) -> Tensor:
         """Simulate from a batch (B, C, D, H, W) into (B, C, *output_size); items without a draw are only cut."""
@@ -176,7 +178,16 @@ class RandTiltSeries(RandDrawable):
             raise ValueError(
                 "RandTiltSeries needs the voxel size: pass voxel_size in Å, or a MetaTensor whose affine carries it"
             )
-        voxel_size = _cubic(size)
+        order = [context.get("axes", ZYX).index(axis) for axis in ZYX]
+        shape = self.output_size or spatial_shape(batch.shape)
+        volume = batch.permute(0, 1, *(2 + k for k in order))
+        result = self._simulate(volume, parameters, _cubic(size), [shape[k] for k in order])
+        return result.permute(0, 1, *(2 + order.index(k) for k in range(3)))
+
+    def _simulate(
+        self, batch: Tensor, parameters: Sequence[Parameters], voxel_size: float, shape: Sequence[int]
+    ) -> Tensor:
+        """Simulate from a batch with the axes z, y, x, into a spatial shape."""
         # all of this is linear, and squares leave float32 long before values do
         scale = batch.abs().amax(dim=(-4, -3, -2, -1), keepdim=True)
         scale = torch.where(scale > 0, scale, 1)
@@ -213,7 +224,7 @@ class RandTiltSeries(RandDrawable):
         if gain is not None:
             weight = weight * spread(gain, grid.index[0])[:, None]
         projections = torch.fft.irfft2(spectrum * weight, s=(height, width))
-        return back_project(projections, angles, self.output_size or batch.shape).mul_(scale)
+        return back_project(projections, angles, shape).mul_(scale)
 
     def _optics(self, grid: Grid, parameters: Sequence[Parameters], tilts: Tensor) -> tuple[Tensor, Tensor | None]:
         """What each projection's density passes, (B, T, R), and what processing multiplies with afterwards or None."""

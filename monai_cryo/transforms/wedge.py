@@ -15,7 +15,7 @@ from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import FourierFilter
 from monai_cryo.transforms.plan import Grid
-from monai_cryo.transforms.ranges import Bounds, Range, parse_range, uniform
+from monai_cryo.transforms.ranges import Bounds, Range, parse_range, parse_tilt_range, uniform
 
 
 class MissingWedge(FourierFilter):
@@ -63,7 +63,7 @@ class MissingWedge(FourierFilter):
         voxel_size: float | Sequence[float] | None = None,
     ) -> None:
         super().__init__(voxel_size)
-        low, high = _tilt_range(tilt_range_deg)
+        low, high = parse_tilt_range("tilt_range_deg", tilt_range_deg)
         if (step_deg is None) != (thickness_a is None):
             raise ValueError(f"single tilts need both step_deg and thickness_a, got {step_deg} and {thickness_a}")
         if step_deg is not None and (dual_axis or soft_edge_deg or not 0 < step_deg <= high - low):
@@ -170,8 +170,8 @@ class RandMissingWedge(RandDrawable, MissingWedge):
         high = (90 - self.missing[1], 90 - self.missing[0])
         if min_tilt_deg is not None and max_tilt_deg is not None:
             low, high = parse_range("min_tilt_deg", min_tilt_deg), parse_range("max_tilt_deg", max_tilt_deg)
-            _tilt_range((low[0], high[1]))
-            _tilt_range((low[1], high[0]))
+            for ends in ((low[0], high[1]), (low[1], high[0])):
+                parse_tilt_range("the tilt range", ends)
         self._configure(low, high, tilt_axis, beam_axis, invert, soft_edge_deg, False)
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
@@ -180,14 +180,6 @@ class RandMissingWedge(RandDrawable, MissingWedge):
             return self._ends(state)
         end = 90 - uniform(state, self.missing)
         return {"min_tilt_deg": -end, "max_tilt_deg": end}
-
-
-def _tilt_range(value: Sequence[float]) -> tuple[float, float]:
-    """Read (min, max) tilt in degrees; refuse anything but -90 <= min < max <= 90."""
-    pair = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
-    if len(pair) != 2 or not -90 <= pair[0] < pair[1] <= 90:
-        raise ValueError(f"a tilt range must be (min, max) with -90 <= min < max <= 90 degrees, got {value!r}")
-    return float(pair[0]), float(pair[1])
 
 
 class MissingWedged(DictTransform, of=MissingWedge):

@@ -158,3 +158,44 @@ class TestArguments:
     def test_no_range_where_a_number_is_meant(self, make, message):
         with pytest.raises(ValueError, match=message):
             make()
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda n: T.RandDensityField(points=n),
+            lambda n: T.RandRadialGain(nodes=n),
+            lambda n: T.NormalizeSpectrum(smooth_shells=n),
+            lambda n: T.RandNeighbours([torch.ones(3, 3, 3)], count=n),
+            lambda n: T.RandTiltSeries(output_size=n),
+        ],
+    )
+    def test_whole_numbers(self, make):
+        for good in (5, 5.0, np.int64(5), np.array(5)):
+            make(good)
+        for bad in (4.9, "5", None if "count" in repr(make(5)) else True, -5, float("inf")):
+            with pytest.raises(ValueError, match=r"must (be|lie)"):
+                make(bad)
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda: T.RandDensityField(points=(4, 8)), r"points must be one number, got \(4, 8\)"),
+            (lambda: T.RandCTF(mode=None), "mode must be one or several of raw, flip"),
+            (lambda: T.RandCTF(mode=3), "mode must be one or several of raw, flip"),
+            (lambda: T.RandSNR(stage=[]), "stage must be one or several of"),
+            (lambda: T.NormalizeSpectrum(tilt_range_deg=(60,)), "tilt_range_deg must be"),
+            (lambda: T.NormalizeSpectrum(tilt_range_deg=60), "tilt_range_deg must be"),
+            (lambda: T.MissingWedge((-60, "a")), "tilt_range_deg must be"),
+            (lambda: T.MissingWedge(None), "tilt_range_deg must be"),
+            (lambda: T.RandTiltSeries(output_size=(8, 8)), "one or three numbers of voxels"),
+            (lambda: T.RandTiltSeries(output_size=(8, 8, 8.5)), "output_size must be a whole number"),
+        ],
+    )
+    def test_what_is_no_value_at_all(self, make, message):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+    def test_weights_of_templates_in_any_number_type(self):
+        particle = torch.ones(3, 3, 3)
+        groups = [([particle], np.float32(1)), ([particle], np.int64(2)), ([particle, particle], 3)]
+        assert T.RandNeighbours(groups).weights == pytest.approx([1 / 6, 2 / 6, 1 / 4, 1 / 4])

@@ -239,7 +239,7 @@ class TestOneSided:
         ({"templates": [ball(1), ball(1)[0]]}, r"templates\[1\] must be .* got \(3, 3\)"),
         ({"templates": [([ball(1)], -1.0)]}, "weights of templates must be >= 0, got -1"),
         ({"templates": [([ball(1)], 0.0)]}, "templates must hold at least one density"),
-        ({"count": (1, 2.5)}, "count must be whole numbers"),
+        ({"count": (1, 2.5)}, "count must be a whole number"),
         ({"count": -1}, r"count must lie in 0\.\.inf"),
         ({"distance_vox": (-1.0, 3.0)}, "distance_vox must lie in"),
         ({"overlap": 1.5}, r"overlap must lie in 0\.\.1"),

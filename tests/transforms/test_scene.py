@@ -74,7 +74,7 @@ class TestDensityField:
     def test_refusals(self):
         with pytest.raises(ValueError, match="amplitude must lie in 0"):
             T.RandDensityField(-0.1)
-        with pytest.raises(ValueError, match="points must lie in 2"):
+        with pytest.raises(ValueError, match="points must be a whole number >= 2"):
             T.RandDensityField(points=1)
 
 

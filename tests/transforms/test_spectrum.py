@@ -124,6 +124,12 @@ def test_scale_does_not_matter(scale):
     torch.testing.assert_close(normalize(v * scale), normalize(v), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_box_without_a_frequency_that_is_kept(size):
+    v = torch.rand(1, size, size, size)
+    assert torch.equal(T.NormalizeSpectrum()(v), torch.zeros_like(v))
+
+
 def test_what_was_filtered_away_is_not_made_of_rounding():
     v = processed(noise(seed=2), lambda w: (w < 0.3).float())
     out = T.NormalizeSpectrum(target=[[0, 1], [1, 1]], gain_cap=10.0)(v[0])
@@ -137,6 +143,17 @@ def test_the_wedge_does_not_dilute_the_power():
     assert correlation(*shares) > 0.99
 
 
+def test_the_wedge_lies_where_the_affine_says():
+    """Of a NIfTI-like volume, whose first axis is x, what is measured is the same turned round."""
+    v = processed(noise(16, 1), lambda w: 1 / (0.1 + w))[0]
+    v = v + 3 * torch.roll(v, 1, dims=1)  # the spectrum has a direction
+    normalize = T.NormalizeSpectrum(tilt_range_deg=(-20, 70))
+    turned = MetaTensor(v.permute(0, 3, 2, 1).contiguous(), affine=torch.diag(torch.tensor([10.0, 10, 10, 1])))
+    got = normalize(turned).as_tensor().permute(0, 3, 2, 1)
+    torch.testing.assert_close(got, normalize(v), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(normalize(turned.as_tensor()).permute(0, 3, 2, 1), got, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -146,7 +163,7 @@ def test_the_wedge_does_not_dilute_the_power():
         ({"gain_cap": 0.5}, "gain_cap must lie in"),
         ({"target": [[0, 1]]}, "a spectrum must be n >= 2 rows"),
         ({"spectrum": [[0, -1], [1, 1]]}, "values must be >= 0"),
-        ({"tilt_range_deg": (60, -60)}, "tilt range"),
+        ({"tilt_range_deg": (60, -60)}, "tilt_range_deg must be"),
     ],
 )
 def test_refusals(options, message):

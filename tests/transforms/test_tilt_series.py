@@ -251,6 +251,7 @@ class TestPhysics:
         ({"tilt_order": "random"}, "tilt order must be one of"),
         ({"filter": "hann"}, "filter must be one of"),
         ({"output_size": (8, 8)}, "output_size must be one or three"),
+        ({"output_size": 0}, "output_size must be a whole number >= 1"),
         ({"output_size": 17}, "output_size must fit into the input"),
         ({"voxel_size": (10.0, 10.0, 12.0)}, "cubic voxels"),
         ({"voxel_size": None}, "needs the voxel size"),
@@ -263,3 +264,22 @@ def test_refusals(options, message):
 
 def test_voxel_size_from_the_image():
     torch.testing.assert_close(make(voxel_size=None)(meta(volume())).as_tensor(), make()(volume()))
+
+
+@pytest.mark.parametrize("axes", ["xyz", "yxz", "xzy"])
+def test_tilt_axis_and_beam_are_directions_in_space(axes):
+    """Brought into z, y, x order, simulated and brought back it is the same."""
+    order = [axes.index(name) + 1 for name in "zyx"]
+    back = [0, *(1 + order.index(k) for k in (1, 2, 3))]
+    v = volume()
+    affine = torch.zeros(4, 4)
+    for k, name in enumerate(axes):
+        affine["xyz".index(name), k] = VOXEL
+    affine[3, 3] = 1
+    size = (12, 11, 10)
+    transform = make(snr=float("inf"), output_size=size)
+    expected = make(snr=float("inf"), output_size=[size[k - 1] for k in order])(v.permute(0, *order)).permute(back)
+    got = transform(MetaTensor(v.clone(), affine=affine)).as_tensor()
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    assert got.shape == (1, *size)
+    assert not torch.allclose(got, make(snr=float("inf"), output_size=size)(v), atol=1e-2)
