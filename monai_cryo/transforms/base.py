@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class Drawable(Described, InvertibleTransform):
         parameters
             One draw an item.
         **context
-            What :meth:`apply_to` of the transform takes besides, such as ``mask``; batches as well.
+            What :meth:`apply_to` of the transform takes besides, such as ``mask``. Tensors have B items as well.
 
         Returns
         -------
@@ -67,9 +68,9 @@ class Drawable(Described, InvertibleTransform):
         Raises
         ------
         ValueError
-            If batch and parameters do not fit.
+            If batch and parameters do not fit, or a draw is none of this transform.
         """
-        self._check_fit(batch, parameters)
+        parameters = self._checked(batch, parameters)
         on = [i for i, drawn in enumerate(parameters) if drawn is not None]
         drawn = [p for p in parameters if p is not None]
         if not on:
@@ -81,12 +82,18 @@ class Drawable(Described, InvertibleTransform):
         result[on] = self.apply_to(batch[on], drawn, **context)
         return result
 
-    def _check_fit(self, batch: Tensor, parameters: Sequence[Draw]) -> None:
+    def _checked(self, batch: Tensor, parameters: Sequence[Draw]) -> list[Draw]:
+        """Return the draws, ready to refuse what they lack; refuse another number of them than items."""
+        name = type(self).__name__
         if batch.ndim != 5 or len(batch) != len(parameters):
             raise ValueError(
-                f"{type(self).__name__}.apply expects a batch (B, C, D, H, W) and B draws, got shape "
+                f"{name}.apply expects a batch (B, C, D, H, W) and B draws, got shape "
                 f"{tuple(batch.shape)} and {len(parameters)}"
             )
+        for drawn in parameters:
+            if drawn is not None and not isinstance(drawn, Mapping):
+                raise ValueError(f"{name}: a draw must be a dictionary of its values or None, got {drawn!r}")
+        return [None if p is None else _Draw(name, p) for p in parameters]
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Apply to a batch whose items are all to be transformed; arguments as for :meth:`apply`."""
@@ -178,9 +185,35 @@ class RandDrawable(RandomizableTransform, Drawable):
         return self.parameters
 
 
+class _Draw(dict[str, Any]):
+    """A draw, which may have been edited: what it lacks is refused."""
+
+    def __init__(self, owner: str, values: Mapping[str, Any]) -> None:
+        inner = {k: _Draw(f"{owner}'s {k}", v) if isinstance(v, Mapping) else v for k, v in values.items()}
+        super().__init__(inner)
+        self.owner = owner
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(f"{self.owner}: a draw lacks {key!r}; it has {', '.join(map(str, self)) or 'nothing'}")
+
+
 def column(parameters: Sequence[Parameters], name: str, like: Tensor) -> Tensor:
-    """Stack one drawn value of all items, (B, ...), on the device and in the dtype of ``like``."""
-    return torch.from_numpy(np.array([p[name] for p in parameters], dtype=np.float64)).to(like)
+    """Stack one drawn value of all items, (B, ...), on the device and in the dtype of ``like``.
+
+    Raises
+    ------
+    ValueError
+        If the values are no numbers, or not of one shape.
+    """
+    values = [p[name] for p in parameters]
+    try:
+        numbers = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    if np.isnan(numbers).any():
+        owner = getattr(parameters[0], "owner", "draws")
+        raise ValueError(f"{owner}: {name} must be numbers, of one shape for all items, got {reprlib.repr(values)}")
+    return torch.from_numpy(numbers).to(like)
 
 
 _NO_RANDOMNESS = np.random.RandomState(0)  # handed to transforms that have nothing to draw

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Randomizable
+from monai.transforms import Compose, MapTransform, Randomizable
 from torch import Tensor
 
+from monai_cryo._described import Described
 from monai_cryo.transforms.base import Draw, Parameters
 from monai_cryo.transforms.dictionary import DictTransform
 from monai_cryo.transforms.fourier import check_names, unique_names
 from monai_cryo.transforms.ranges import draw_seed
 
 
-class BatchCompose(Compose):
+class BatchCompose(Described, Compose):
     """MONAI's ``Compose`` of dictionary transforms, with two halves more: :meth:`draw` one item, :meth:`apply` a batch.
 
     Called on one item it is a ``Compose``. On a batch each item gets what its own draw says, whatever the batch, and
@@ -27,7 +28,12 @@ class BatchCompose(Compose):
     Parameters
     ----------
     transforms
-        Dictionary transforms.
+        Dictionary transforms, and MONAI's containers (``OneOf``, ``Compose``, ...) of them.
+
+    Raises
+    ------
+    ValueError
+        On other members.
 
     Examples
     --------
@@ -37,7 +43,9 @@ class BatchCompose(Compose):
     """
 
     def __init__(self, transforms: Sequence[Any]) -> None:
-        super().__init__(list(transforms))
+        for t in transforms:
+            _check_member(t)
+        Compose.__init__(self, list(transforms))
         self.members = [t if isinstance(t, DictTransform) else PerItem(t) for t in self.flatten().transforms]
         self.names = unique_names([t.transform if isinstance(t, PerItem) else t for t in self.members])
 
@@ -59,12 +67,28 @@ class BatchCompose(Compose):
         -------
         dict
             A copy with the entries transformed.
+
+        Raises
+        ------
+        ValueError
+            If an entry has not one item a draw, or a draw is none of this pipeline.
         """
+        for key, value in data.items():
+            if len(value) != len(parameters):
+                raise ValueError(f"BatchCompose.apply got {len(parameters)} draws for {len(value)} items of {key!r}")
         drawn = [check_names(p, self.names) for p in parameters]
         result: dict[Any, Any] = dict(data)
         for name, transform in zip(self.names, self.members, strict=True):
             result = transform.apply(result, [p[name] for p in drawn])
         return result
+
+
+def _check_member(transform: Any) -> None:
+    if isinstance(transform, Compose):
+        for inner in transform.transforms:
+            _check_member(inner)
+    elif not isinstance(transform, MapTransform):
+        raise ValueError(f"BatchCompose takes dictionary transforms, got {type(transform).__name__}")
 
 
 class PerItem:

@@ -126,6 +126,8 @@ class CTF(FourierFilter):
 
     def processing(self, grid: Grid, recorded: Tensor, parameters: Sequence[Parameters]) -> Tensor | None:
         """What the recorded image, its noise included, is multiplied with, (B, R); None where with nothing."""
+        for p in parameters:
+            check_word(f"{type(self).__name__}'s mode", p["mode"], CTFMode)
         if all(p["mode"] == "raw" for p in parameters):
             return None
         gain = torch.ones_like(recorded)

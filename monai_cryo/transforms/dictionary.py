@@ -56,17 +56,18 @@ class DictTransform(Described, MapTransform, InvertibleTransform):
     def apply(self, data: Mapping[Hashable, Any], parameters: Sequence[Draw]) -> dict[Hashable, Any]:
         """Return a copy of a dictionary of batches (B, C, D, H, W) with the entries transformed."""
         d = dict(data)
-        mask = {} if self.mask_key is None else {"mask": d[self.mask_key]}
         for key in self.key_iterator(d):
-            d[key] = self.transform.apply(d[key], parameters, **mask)
+            d[key] = self.transform.apply(d[key], parameters, **self._mask(data))
         return d
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of ``data`` with the entries transformed."""
+    def _mask(self, data: Mapping[Hashable, Any]) -> dict[str, Any]:
+        return {} if self.mask_key is None else {"mask": data[self.mask_key]}
+
+    def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
+        """Return a copy of ``data`` with the entries transformed; ``randomize=False``: by what was drawn last."""
         d = dict(data)
-        mask = {} if self.mask_key is None else {"mask": d[self.mask_key]}
         for i, key in enumerate(self.key_iterator(d)):
-            d[key] = self.transform(d[key], randomize=i == 0, **mask)
+            d[key] = self.transform(d[key], randomize=randomize and i == 0, **self._mask(data))
         return d
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

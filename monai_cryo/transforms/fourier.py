@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -222,8 +222,9 @@ def unique_names(transforms: Sequence[Any]) -> list[str]:
 
 def check_names(drawn: Parameters, names: Sequence[str]) -> Parameters:
     """Return a composed draw whose names are those of the members; refuse another."""
-    if set(drawn) != set(names):
-        raise ValueError(f"a draw for {', '.join(names)} was expected, got one for {', '.join(map(str, drawn))}")
+    if not isinstance(drawn, Mapping) or set(drawn) != set(names):
+        found = ", ".join(map(str, drawn)) if isinstance(drawn, Mapping) else repr(drawn)
+        raise ValueError(f"a draw for {', '.join(names)} was expected, got one for {found}")
     return drawn
 
 

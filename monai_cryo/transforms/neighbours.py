@@ -167,7 +167,11 @@ class RandNeighbours(RandDrawable):
         """For each item its neighbours in their poses, density and mask; one resampling for each template."""
         owners: dict[int, list[tuple[int, int]]] = {}
         for i, drawn in enumerate(parameters):
+            if not len(drawn["template"]) == len(drawn["rotation"]) == len(drawn["amplitude"]):
+                raise ValueError("RandNeighbours: template, rotation and amplitude of a draw must be equally many")
             for j, template in enumerate(drawn["template"]):
+                if template not in range(len(self.templates)):
+                    raise ValueError(f"RandNeighbours has templates 0..{len(self.templates) - 1}, got {template!r}")
                 owners.setdefault(template, []).append((i, j))
         found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         for template, members in owners.items():

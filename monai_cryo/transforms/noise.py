@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,6 +120,8 @@ class RandSNR(RandDrawable, FourierStep):
             return
         silent: Parameters = {"snr": float("inf"), "stage": "before", "power_law": 0.0, "lowpass": None, "seed": 0}
         drawn = [silent if p is None else p for p in parameters]
+        for p in drawn:
+            check_word(f"{type(self).__name__}'s stage", p["stage"], NoiseStage)
         noise_to_signal = 1 / column(drawn, "snr", plan.volume)[:, None]
         share = column([{"share": BEFORE[p["stage"]]} for p in drawn], "share", plan.volume)[:, None]
         colour, whole = self._colour(plan, drawn)
@@ -130,6 +133,12 @@ class RandSNR(RandDrawable, FourierStep):
         if bool((share < 1).any()):
             after = plan.power("after", **how).double() * noise_to_signal * (1 - share) / whole  # type: ignore[arg-type]
         plan.add_noise([p["seed"] for p in drawn], before, after, colour)
+
+    def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
+        """Add noise to a batch where the transform stands; arguments as for :meth:`apply`."""
+        if "split" in self.stages or any(p["stage"] == "split" for p in parameters):
+            raise ValueError("stage='split' has a meaning inside a FourierCompose only: put RandSNR into one")
+        return super().apply_to(batch, parameters, **context)
 
     def _colour(self, plan: FourierPlan, drawn: Sequence[Parameters]) -> tuple[Tensor | None, Tensor | float]:
         """Radial amplitude (B, R) of mean square 1, None where white, and the share of its power in the band (B, 1)."""
@@ -153,8 +162,6 @@ class RandSNR(RandDrawable, FourierStep):
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, randomize: bool = True
     ) -> NdarrayOrTensor:
         """Add noise to (C, D, H, W); the type, device and floating dtype are kept."""
-        if "split" in self.stages:
-            raise ValueError("stage='split' has a meaning inside a FourierCompose only: put RandSNR into one")
         return self._on_array(img, randomize, mask=to_mask(mask, img, "RandSNR"))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from monai_cryo._typing import check_word
 from monai_cryo.physics.pose import bounding_radius, central, move, move_within, rotation_from_uniform
 from monai_cryo.transforms.arrays import like, to_volume
-from monai_cryo.transforms.base import Draw, Parameters, RandDrawable
+from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.geometry import TURN
 from monai_cryo.transforms.ranges import Range, parse_positive, parse_range, uniform
@@ -93,7 +93,7 @@ class RandPose(RandDrawable):
             The batches, moved; the very same ones where there is nothing to do.
         """
         for batch in batches:
-            self._check_fit(batch, parameters)
+            parameters = self._checked(batch, parameters)
         if radius_vox is not None and len(radius_vox) != len(parameters):
             raise ValueError(f"RandPose expects {len(parameters)} radii, one an item, got {len(radius_vox)}")
         if any(b.shape[2:] != batches[0].shape[2:] for b in batches):
@@ -121,9 +121,8 @@ class RandPose(RandDrawable):
         """Rotation times zoom (B, 3, 3) and shift (B, 3); identity where there is no draw."""
         still: Parameters = {"rotation": np.eye(3).tolist(), "shift_vox": [0.0] * 3, "zoom": 1.0}
         drawn = [still if p is None else p for p in parameters]
-        rotation = torch.tensor([p["rotation"] for p in drawn], dtype=torch.float64)
-        zoom = torch.tensor([p["zoom"] for p in drawn], dtype=torch.float64)
-        shift = torch.tensor([p["shift_vox"] for p in drawn], dtype=torch.float64)
+        exact = torch.empty(0, dtype=torch.float64)
+        rotation, zoom, shift = (column(drawn, name, exact) for name in ("rotation", "zoom", "shift_vox"))
         return (rotation * zoom[:, None, None]).to(like), shift.to(like)
 
     @staticmethod
@@ -321,8 +320,8 @@ class RandPosed(RandDictTransform, of=RandPose, masked=False):
             d.update(zip([key for key, _ in found], moved, strict=True))
         return d
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of ``data`` with the entries moved."""
+    def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
+        """Return a copy of ``data`` with the entries moved; ``randomize=False``: by what was drawn last."""
         d = dict(data)
         found = list(MapTransform.key_iterator(self, d, self.mode))
         if not found:
@@ -333,6 +332,7 @@ class RandPosed(RandDictTransform, of=RandPose, masked=False):
             [d[key] for key, _ in found],
             [mode for _, mode in found],
             radius_vox=None if self.radius_key is None else int(d[self.radius_key]),
+            randomize=randomize,
         )
         d.update(zip([key for key, _ in found], posed, strict=True))
         return d

@@ -159,7 +159,7 @@ class RandTiltSeries(RandDrawable):
 
     def apply(self, batch: Tensor, parameters: Sequence[Draw], **context: Any) -> Tensor:
         """Simulate from a batch (B, C, D, H, W) into (B, C, *output_size); items without a draw are only cut."""
-        self._check_fit(batch, parameters)
+        parameters = self._checked(batch, parameters)
         self._start(batch.shape)
         on = [i for i, drawn in enumerate(parameters) if drawn is not None]
         result = crop_or_pad(batch, self.output_size or batch.shape)
@@ -332,9 +332,9 @@ class RandTiltSeriesd(RandDictTransform, of=RandTiltSeries):
                 d[key] = crop_or_pad(d[key], self.transform.output_size or d[key].shape)
         return d
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
         """Return a copy of ``data`` with the entries simulated and the masks cut."""
-        d = super().__call__(data)
+        d = super().__call__(data, randomize)
         for key in self.mask_keys:
             if key in d or not self.allow_missing_keys:
                 d[key] = self.transform.cut(d[key])

@@ -54,7 +54,10 @@ RANDOM = [
     Kind("RandDensityField", {"amplitude": (0.2, 0.4)}),
     Kind("RandIceGradient", {"amplitude": (0.2, 0.5)}),
     Kind("RandRadialGain", {"walk": (0.2, 0.5), "lowpass": (0.5, 1.0)}),
-    Kind("RandTiltSeries", {"snr": (0.1, 1.0), "step_deg": 10.0, "tilt_jitter_deg": 0.5, "voxel_size": VOXEL}),
+    Kind(
+        "RandTiltSeries",
+        {"snr": (0.1, 1.0), "step_deg": 10.0, "tilt_jitter_deg": 0.5, "dose_per_tilt": 1.0, "voxel_size": VOXEL},
+    ),
 ]
 DRAWING = [
     *RANDOM,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, OneOf, RandFlipd, RandGaussianNoised, ScaleIntensityd
+from monai.transforms import Compose, OneOf, RandFlipd, RandGaussianNoised, ScaleIntensity, ScaleIntensityd
 
 import monai_cryo.transforms as T  # noqa: N812
 
@@ -84,11 +84,65 @@ class TestEveryTransform:
             ):
                 transform.apply(batch, [draw] * count)
 
+    def test_an_edited_draw_that_lacks_something_is_refused(self, drawing_kind):
+        transform, batch = drawing_kind.make(), images(1)
+        draw = transform.draw(states()[0])
+        for name in draw:
+            less = {k: v for k, v in draw.items() if k != name}
+            with pytest.raises(ValueError, match=f"a draw lacks '{name}'|a draw for RandSNR"):
+                transform.apply(batch, [less])
+        for odd in (3, "draw", [draw]):
+            with pytest.raises(ValueError, match=rf"^{drawing_kind.name}: a draw must be a dictionary"):
+                transform.apply(batch, [odd])
+
     def test_an_item_does_not_depend_on_its_batch(self, drawing_kind):
         transform, batch = drawing_kind.make(), images()
         draws = [transform.draw(s) for s in states()]
         whole = transform.apply(batch, draws)
         close(transform.apply(batch[[3, 1]], [draws[3], draws[1]]), whole[[3, 1]])
+
+
+@pytest.mark.parametrize(
+    ("transform", "change", "message"),
+    [
+        (T.RandCTF(voxel_size=VOXEL), {"mode": "abs"}, "RandCTF's mode must be one of raw, flip.*'abs'"),
+        (T.RandCTF(voxel_size=VOXEL), {"defocus_um": "3 um"}, "RandCTF: defocus_um must be numbers.*'3 um'"),
+        (T.RandCTF(voxel_size=VOXEL), {"defocus_um": None}, "RandCTF: defocus_um must be numbers.*None"),
+        (T.RandSNR(), {"stage": "later"}, "RandSNR's stage must be one of before, after, split, got 'later'"),
+        (T.RandSNR(), {"stage": "split"}, "inside a FourierCompose only"),
+        (T.RandPose(), {"shift_vox": [1.0, "a", 0.0]}, "RandPose: shift_vox must be numbers"),
+        (T.RandNeighbours([torch.ones(3, 3, 3)], 1), {"template": [1]}, r"RandNeighbours has templates 0\.\.0, got 1"),
+        (T.RandNeighbours([torch.ones(3, 3, 3)], 1), {"template": [-1]}, "got -1"),
+        (T.RandNeighbours([torch.ones(3, 3, 3)], 1), {"template": [0, 0]}, "must be equally many"),
+        (T.RandNeighbours([torch.ones(3, 3, 3)], 1), {"side": {"which": 1}}, None),
+        (
+            T.RandTiltSeries(voxel_size=VOXEL, step_deg=30.0),
+            {"ctf": {"mode": "raw"}},
+            "RandTiltSeries's ctf: a draw lacks 'defocus_um'; it has mode",
+        ),
+    ],
+)
+def test_edited_draws_that_cannot_be_are_refused_by_name_and_value(transform, change, message):
+    draw = transform.draw(states()[0])
+    if message is None:  # a compact particle divides nothing, so that the side is not looked at
+        transform.apply(images(1), [draw | change])
+        return
+    with pytest.raises(ValueError, match=message):
+        transform.apply(images(1), [draw | change])
+
+
+def test_members_of_a_composed_draw_are_named():
+    compose = T.FourierCompose([T.RandSNR(), T.MTF()])
+    draw = compose.draw(states()[0])
+    del draw["RandSNR"]["snr"]
+    with pytest.raises(ValueError, match="FourierCompose's RandSNR: a draw lacks 'snr'; it has stage"):
+        compose.apply(images(1), [draw])
+
+
+def test_noise_split_in_two_outside_a_compose_is_refused_in_every_way():
+    for noise in (T.RandSNR(stage="split"), T.AddNoise(stage="split")):
+        with pytest.raises(ValueError, match="inside a FourierCompose only"):
+            noise.apply(images(1), [noise.draw(states()[0])])
 
 
 def pipeline():
@@ -172,6 +226,24 @@ class TestBatchCompose:
         same = torch.stack([images(1)[0]] * 8)
         assert len({float(v.std()) for v in compose.apply({"image": same}, draws)["image"]}) >= 2
         assert type(whole) is torch.Tensor
+
+    def test_what_does_not_fit_its_draws_is_refused(self):
+        compose = pipeline()
+        draws = [compose.draw(s) for s in states()]
+        with pytest.raises(ValueError, match=r"BatchCompose.apply got 3 draws for 4 items of 'image'"):
+            compose.apply(self.data(), draws[:3])
+        with pytest.raises(ValueError, match=r"BatchCompose.apply got 4 draws for 2 items of 'class'"):
+            compose.apply(self.data() | {"class": [0, 1]}, draws)
+        with pytest.raises(ValueError, match=r"a draw for RandPosed, .* was expected, got one for None"):
+            compose.apply(self.data(), [*draws[:3], None])
+        foreign = T.BatchCompose([RandFlipd("image", prob=1.0)])
+        with pytest.raises(ValueError, match="got 5 draws for 4 items"):
+            foreign.apply({"image": images()}, [foreign.draw(states()[0])] * 5)
+
+    @pytest.mark.parametrize("odd", [T.MTF(), ScaleIntensity(), OneOf([T.MTF(), T.CTF()]), Compose([T.MTF()]), abs])
+    def test_array_transforms_are_refused_at_once(self, odd):
+        with pytest.raises(ValueError, match="BatchCompose takes dictionary transforms, got"):
+            T.BatchCompose([T.RandIntensityd("image"), odd])
 
     def test_on_one_item_it_is_a_compose(self):
         item = {"image": MetaTensor(images()[0]), "mask": (images()[0] > 0.2).float()}

@@ -54,6 +54,11 @@ class TestEveryDictionaryVersion:
         with pytest.raises(TypeError, match="mistyped"):
             kind.make_dict(mistyped=1)
 
+    def test_what_was_drawn_last_can_be_replayed(self, kind):
+        transform = kind.make_dict()
+        first = transform({"image": volume()})["image"]
+        torch.testing.assert_close(transform({"image": volume()}, randomize=False)["image"], first, rtol=0, atol=0)
+
     def test_keys_share_the_draw(self, kind):
         got = kind.make_dict(["a", "b"])({"a": volume(), "b": volume()})
         torch.testing.assert_close(got["a"], got["b"], rtol=0, atol=0)
@@ -106,6 +111,15 @@ def test_the_mask_reaches_the_noise():
     assert torch.equal(got, expected)
     with pytest.raises(ValueError, match="needs the mask: pass mask=, or mask_key="):
         T.RandSNRd("image", region="mask")(data)
+
+
+def test_the_mask_is_looked_up_for_a_key_that_is_there():
+    """Where there is nothing to transform no mask is needed."""
+    noise = T.RandSNRd("image", mask_key="mask", allow_missing_keys=True)
+    assert noise({"other": 1}) == {"other": 1}
+    assert noise.apply({"other": [1]}, [noise.draw(noise.R)]) == {"other": [1]}
+    with pytest.raises(KeyError, match="mask"):
+        noise({"image": volume()})
 
 
 def test_in_a_monai_compose():
