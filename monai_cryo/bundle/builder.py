@@ -12,6 +12,7 @@ from monai.transforms import Compose, Transform
 from torch import nn
 
 from monai_cryo._described import plain_value, public_path
+from monai_cryo.transforms import fixed_parts
 
 Built = TypeVar("Built")
 
@@ -44,9 +45,14 @@ def describe_network(network: Callable[..., nn.Module]) -> dict[str, Any]:
 
 
 def describe_transform(transform: Transform) -> list[dict[str, Any]]:
-    """Return the configs of a transform, or of those in a ``Compose``, by their own ``config()``."""
-    parts = transform.transforms if isinstance(transform, Compose) else [transform]
-    return [part.config() for part in parts]
+    """Return the configs of a transform, or of those in a ``Compose``, by their own ``config()``.
+
+    Raises
+    ------
+    ValueError
+        On parts that a batch cannot go through (:func:`monai_cryo.transforms.fixed_parts`), or that no file can hold.
+    """
+    return [part.config() for part in fixed_parts(transform)]
 
 
 def build_network(config: Mapping[str, Any], precision: str | None = None) -> nn.Module:

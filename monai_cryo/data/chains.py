@@ -23,6 +23,7 @@ from monai.transforms import (
 )
 from monai.utils import ensure_tuple
 
+from monai_cryo._described import Described
 from monai_cryo.data.grid import FitToGridd
 from monai_cryo.data.labelled import FillMaskd
 from monai_cryo.io import MRCReader, MRCWriter
@@ -142,7 +143,7 @@ def list_images(folder: str | None, pattern: str = "*.mrc") -> list[dict[str, st
     return [{"image": str(path), "file": str(path.relative_to(folder))} for path in found]
 
 
-class LoadSubtomogramd(LoadImaged):
+class LoadSubtomogramd(Described, LoadImaged):
     """Load MRC volumes; what is an image in memory already is left as it is.
 
     Parameters
@@ -184,7 +185,7 @@ class _DoubtingReader(MRCReader):
         return volume
 
 
-class CheckVolumed(MapTransform):
+class CheckVolumed(Described, MapTransform):
     """Refuse what no network should see: values that are not finite, constant volumes, and whole tomograms.
 
     Parameters
@@ -225,7 +226,7 @@ class CheckVolumed(MapTransform):
             )
 
 
-class _Unrefused(Transform):
+class _Unrefused(Described, Transform):
     """Apply a transform to all items but those that stand for a refused file."""
 
     def __init__(self, transform: Transform) -> None:
@@ -235,7 +236,7 @@ class _Unrefused(Transform):
         return data if data.get("refused") else self.transform(data)
 
 
-class DecodePredictiond(MapTransform):
+class DecodePredictiond(Described, MapTransform):
     """Read class probabilities and the predicted class's mask out of the network's single output tensor.
 
     Adds ``probability`` (K,), ``class`` (an index) and ``mask`` (1, D, H, W), 0 or 1.

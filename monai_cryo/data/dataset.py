@@ -6,12 +6,13 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from monai_cryo._described import Described
 from monai_cryo._typing import Split, check_word
 from monai_cryo.data.seeding import item_state
 from monai_cryo.templates.library import TemplateLibrary
 
 
-class TemplateDataset(Dataset[dict[str, Any]]):
+class TemplateDataset(Described, Dataset[dict[str, Any]]):
     """Clean densities and masks, drawn from a template library; imaging them is the transforms' work.
 
     Any index is valid, also beyond ``len``: with :class:`~.seeding.CounterSampler` every epoch brings new items.
@@ -37,7 +38,7 @@ class TemplateDataset(Dataset[dict[str, Any]]):
     Examples
     --------
     >>> TemplateDataset(load_templates(), length=32)[0].keys()
-    dict_keys(['image', 'mask', 'posed', 'radius_vox', 'class', 'structure', 'seed', 'split', 'index'])
+    dict_keys(['image', 'mask', 'posed', 'radius_vox', 'structure', 'amplitude', 'class', 'seed', 'split', 'index'])
     """
 
     def __init__(
@@ -47,12 +48,6 @@ class TemplateDataset(Dataset[dict[str, Any]]):
             raise ValueError(f"length must be >= 1 and seed >= 0, got {length} and {seed}")
         check_word("split", split, Split)
         self.library, self.length, self.seed, self.split, self.balanced = library, length, seed, split, balanced
-
-    def __repr__(self) -> str:
-        return (
-            f"TemplateDataset({self.library!r}, length={self.length}, seed={self.seed}, split={self.split!r}, "
-            f"balanced={self.balanced})"
-        )
 
     def __len__(self) -> int:
         return self.length
@@ -64,8 +59,9 @@ class TemplateDataset(Dataset[dict[str, Any]]):
         -------
         dict
             ``image`` (1, D, H, W) float32, ``mask`` of that shape, bool; ``posed``, whether it is in its random pose
-            already, as membranes are; ``radius_vox``, the radius within which it lies otherwise; ``class``, its index;
-            ``structure``, its name; ``seed``, ``split`` and ``index``, from which its imaging is drawn.
+            already, as membranes are; ``radius_vox``, the radius within which it lies otherwise; ``structure``, its
+            name; ``amplitude``, the factor already on its density; ``class``, its index; ``seed``, ``split`` and
+            ``index``, from which its imaging is drawn.
         """
         state = item_state(self.seed, self.split, index)
         classes = len(self.library.classes)

@@ -16,6 +16,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys, ensure_tuple_rep
 from torch import Tensor
 
+from monai_cryo._described import Described
 from monai_cryo._typing import check_word
 from monai_cryo.physics.fourier import VoxelSize, voxel_size_zyx
 from monai_cryo.physics.resampling import crop_or_pad, resample, resample_nearest
@@ -59,7 +60,7 @@ def pad_with_noise(volume: Tensor, shape: Sequence[int], seed: int) -> Tensor:
     return fitted
 
 
-class FitToGrid(InvertibleTransform):
+class FitToGrid(Described, InvertibleTransform):
     """Bring a volume to a voxel size and a cubic box, centre voxel N // 2 on centre voxel N // 2.
 
     Images are low-passed and interpolated in Fourier space (:func:`monai_cryo.physics.resampling.resample`) and padded
@@ -83,10 +84,6 @@ class FitToGrid(InvertibleTransform):
             raise ValueError(f"box must be >= 1 voxel, got {box}")
         self.voxel_size, self.box, self.mode = voxel_size_zyx(voxel_size), int(box), mode
         self._said: set[tuple[int, ...]] = set()
-
-    def __repr__(self) -> str:
-        """Return the call that makes it."""
-        return f"FitToGrid(voxel_size={self.voxel_size}, box={self.box}, mode={self.mode!r})"
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         """Return the volume (C, D, H, W) as (C, box, box, box); images as float32, masks in their own dtype."""
@@ -142,7 +139,7 @@ class FitToGrid(InvertibleTransform):
             )
 
 
-class FitToGridd(MapTransform, InvertibleTransform):
+class FitToGridd(Described, MapTransform, InvertibleTransform):
     """Dictionary version of :class:`FitToGrid`.
 
     Parameters
@@ -168,10 +165,6 @@ class FitToGridd(MapTransform, InvertibleTransform):
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.fits = [FitToGrid(voxel_size, box, m) for m in ensure_tuple_rep(mode, len(self.keys))]
-
-    def __repr__(self) -> str:
-        """Return what it does to which key."""
-        return f"FitToGridd({dict(zip(self.keys, self.fits, strict=True))})"
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of ``data`` with its volumes on the grid."""

@@ -13,6 +13,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor, load_decathlon_datalist
 from monai.transforms import MapTransform
 
+from monai_cryo._described import Described
 from monai_cryo._typing import Contrast, parse_contrast
 from monai_cryo.physics.fourier import voxel_size_zyx
 
@@ -109,7 +110,7 @@ def load_labelled(
     return LabelledData(items, skipped, voxel_size, contrast)
 
 
-class FillMaskd(MapTransform):
+class FillMaskd(Described, MapTransform):
     """Give items without a mask an empty one, and mark in ``has_mask`` which ones have their own.
 
     Parameters

@@ -13,6 +13,7 @@ import mrcfile
 import numpy as np
 import torch
 
+from monai_cryo._described import Described
 from monai_cryo.data.memory import image_in_memory
 from monai_cryo.io.mrc import has_mrc_suffix
 from monai_cryo.io.particles import ParticleImage, coordinate_columns, particle_images, positions, tomogram_names
@@ -22,7 +23,7 @@ from monai_cryo.io.tomogram import Tomogram, cut_boxes, open_tomogram
 __all__ = ["StarParticles", "find_tomograms"]
 
 
-class StarParticles(Sequence[dict[str, Any]]):
+class StarParticles(Described, Sequence[dict[str, Any]]):
     """Items ``image`` and ``file`` for the particles of a STAR file, read one by one.
 
     With a folder of tomograms the boxes are cut at the coordinates; without one, ``rlnImageName`` is read.

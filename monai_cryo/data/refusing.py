@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from monai.data import Dataset
 
+from monai_cryo._described import Described
 from monai_cryo.bundle.refusals import is_refusal
 from monai_cryo.data.memory import image_in_memory
 
 __all__ = ["RefusingDataset"]
 
 
-class RefusingDataset(Dataset):
+class RefusingDataset(Described, Dataset):
     """Load items; one that is refused comes as noise, with the reason in ``refused``.
 
     A batch keeps its size whatever its files are like, and a worker process can say what it refused. ``refused`` is

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from monai_cryo._described import Described
 from monai_cryo._typing import Split, check_word
 
 #: the splits' places in the key of a stream: what is trained on is never validated on, whatever the seed
@@ -39,7 +40,7 @@ def item_state(seed: int, split: Split = "train", index: int = 0, stream: int = 
     return np.random.RandomState(np.random.Philox(np.random.SeedSequence(key)))
 
 
-class CounterSampler(Sampler[int]):
+class CounterSampler(Described, Sampler[int]):
     """Sampler that never repeats: epoch e yields the indices e * length .. (e + 1) * length - 1, dealt to the ranks.
 
     Parameters

@@ -25,7 +25,8 @@ __all__ = ["write_simulated"]
 
 #: samples that are imaged together: in other batches sums are rounded otherwise, so shards are cut between them
 BATCH = 8
-_LABELS = ("image", "label", "class", "structure")
+#: columns of a table, by their names in the list that evaluation reads
+_LABELS = {"image": "image", "label": "label", "class": "class", "structure": "item.structure"}
 #: what a kill leaves of files that were being written (`monai_cryo.io.replacing`)
 _LEFT = "." + "[0-9a-f]" * 32 + ".*"
 _SETTINGS, _TABLE, _LIST = "simulation.json", "parameters.csv", "dataset.json"
@@ -66,8 +67,9 @@ def write_simulated(
     Returns
     -------
     Path
-        ``dataset.json``. Beside it: ``parameters.csv``, a line a sample with its files, class, structure and drawn
-        values; and in every shard its part of that table, whose presence says that the shard is whole.
+        ``dataset.json``. Beside it: ``parameters.csv``, a line a sample with its files, class and drawn values
+        (:meth:`monai_cryo.engines.SimulateBatch.draw`); and in every shard its part of that table, whose presence says
+        that the shard is whole.
 
     Raises
     ------
@@ -151,9 +153,9 @@ def _write_items(
             names = [f"{stem}.mrc", f"{stem}_mask.mrc"]
             for name, volume in zip(names, (image[0], masks[n, 0].astype(np.int8)), strict=True):
                 write_mrc(folder / name, volume, library.voxel_size, overwrite=True)
-            head = (*(f"{folder.name}/{name}" for name in names), library.classes[int(batch["class"][n])])
-            row = dict(zip(_LABELS, (*head, batch["structure"][n]), strict=True))
-            yield {**row, "amplitude": float(batch["amplitude"][n]), **dict(flatten(label["parameters"][n]))}
+            image_name, label_name = (f"{folder.name}/{name}" for name in names)
+            row = {"image": image_name, "label": label_name, "class": library.classes[int(batch["class"][n])]}
+            yield {**row, **dict(flatten(label["parameters"][n]))}
         done(len(images))
 
 
@@ -185,7 +187,7 @@ def _join(folder: Path, tables: Sequence[Path], settings: Mapping[str, Any]) -> 
         file.write(json.dumps(dict(settings), indent=1)[:-2] + ',\n "test": [')
         for n, row in enumerate(_rows(tables)):
             file.write(",\n  " if n else "\n  ")
-            file.write(json.dumps({name: row[name] for name in _LABELS}))
+            file.write(json.dumps({name: row[column] for name, column in _LABELS.items()}))
         file.write("\n ]\n}\n")
 
 

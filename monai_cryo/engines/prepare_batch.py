@@ -7,14 +7,18 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.engines import PrepareBatch
+from monai.transforms import Transform
 from torch import Tensor
 
+from monai_cryo._described import Described
 from monai_cryo.data.seeding import item_state
-from monai_cryo.transforms import BatchCompose
-from monai_cryo.transforms.base import Drawable, Parameters
+from monai_cryo.transforms import BatchCompose, RandPosed, apply_parts, fixed_parts
+
+ITEM = "item"
+"""Entry of an item's parameters that says which item it is; the others are draws of the pipeline."""
 
 
-class SimulateBatch(PrepareBatch):
+class SimulateBatch(Described, PrepareBatch):
     """Image a batch of clean particles on the training device: drawn item by item, applied once.
 
     Parameters
@@ -22,20 +26,41 @@ class SimulateBatch(PrepareBatch):
     pipeline
         Dictionary transforms over ``image`` and ``mask``; ``class``, ``posed`` and ``radius_vox`` are beside them.
     normalize
-        Array transform over the finished images, the one that real input goes through as well; None: none.
+        Array transform over the finished images, or a ``Compose`` of some, the one that real input goes through as
+        well; None: none.
     keep
         Keep every batch in memory and hand it out again: for a validation that sees the same samples every time.
+
+    Raises
+    ------
+    ValueError
+        If `normalize` is random, or none of this package's transforms.
     """
 
-    def __init__(self, pipeline: BatchCompose, normalize: Drawable | None = None, keep: bool = False) -> None:
+    def __init__(self, pipeline: BatchCompose, normalize: Transform | None = None, keep: bool = False) -> None:
         self.pipeline, self.normalize, self.keep = pipeline, normalize, keep
+        self._parts = fixed_parts(normalize)
         self._kept: dict[tuple[Any, ...], tuple[Tensor, dict[str, Any]]] = {}
 
-    def draw(self, batchdata: dict[str, Any]) -> list[Parameters]:
-        """Draw for every item of a collated batch, each from its own stream of (seed, split, index)."""
-        keys = zip(batchdata["seed"].tolist(), batchdata["split"], batchdata["index"].tolist(), strict=True)
-        # another stream than the one that drew the particle
-        return [self.pipeline.draw(item_state(seed, split, index, stream=1)) for seed, split, index in keys]
+    def draw(self, batchdata: dict[str, Any]) -> list[dict[str, Any]]:
+        """Draw for every item of a collated batch, each from its own stream of (seed, split, index).
+
+        Returns
+        -------
+        list
+            For each item what the pipeline draws, None for a pose that it has already, and under ``item`` which one it
+            is: ``seed``, ``split``, ``index``, ``class``, ``structure`` and ``amplitude``. All else about the particle,
+            such as a membrane's curvature, follows from the first three.
+        """
+        drawn = []
+        for i, item in enumerate(_items(batchdata)):
+            # another stream than the one that drew the particle
+            values = self.pipeline.draw(item_state(item["seed"], item["split"], item["index"], stream=1))
+            for name, member in zip(self.pipeline.names, self.pipeline.members, strict=True):
+                if isinstance(member, RandPosed) and member.posed_key is not None and bool(batchdata["posed"][i]):
+                    values[name] = None
+            drawn.append({ITEM: item, **values})
+        return drawn
 
     @torch.no_grad()
     def __call__(
@@ -43,7 +68,7 @@ class SimulateBatch(PrepareBatch):
         batchdata: dict[str, Any],
         device: str | torch.device | None = None,
         non_blocking: bool = False,
-        parameters: list[Parameters] | None = None,
+        parameters: list[dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Simulate.
@@ -63,17 +88,17 @@ class SimulateBatch(PrepareBatch):
         -------
         tuple
             Images (B, 1, D, H, W) float32, and ``{"class": (B,), "mask": (B, 1, D, H, W) float32, "parameters": B
-            dictionaries of what was drawn, ready for JSON}``.
+            dictionaries as :meth:`draw` gives them, ready for JSON}``.
         """
         if not self.keep or parameters is not None:
             return self._simulate(batchdata, {"device": device, "non_blocking": non_blocking}, parameters)
-        key = tuple(zip(batchdata["seed"].tolist(), batchdata["split"], batchdata["index"].tolist(), strict=True))
+        key = tuple((item["seed"], item["split"], item["index"]) for item in _items(batchdata))
         if key not in self._kept:
             self._kept[key] = self._simulate(batchdata, {"device": device, "non_blocking": non_blocking}, None)
         return self._kept[key]
 
     def _simulate(
-        self, batchdata: dict[str, Any], to: dict[str, Any], parameters: list[Parameters] | None
+        self, batchdata: dict[str, Any], to: dict[str, Any], parameters: list[dict[str, Any]] | None
     ) -> tuple[Tensor, dict[str, Any]]:
         drawn = self.draw(batchdata) if parameters is None else parameters
         data = self.pipeline.apply(
@@ -82,23 +107,30 @@ class SimulateBatch(PrepareBatch):
                 "image": batchdata["image"].to(**to),
                 "mask": batchdata["mask"].to(**to),
             },
-            drawn,
+            [{name: values for name, values in p.items() if name != ITEM} for p in drawn],
         )
         label = {"class": batchdata["class"].to(**to), "mask": data["mask"].float(), "parameters": drawn}
-        return _normalized(data["image"], self.normalize), label
+        return apply_parts(data["image"], self._parts), label
 
 
-class PrepareImages(PrepareBatch):
+class PrepareImages(Described, PrepareBatch):
     """Hand over real subtomograms: no simulation, only the normalisation that the model was trained with.
 
     Parameters
     ----------
     normalize
-        Array transform over the whole batch (B, C, D, H, W), such as :class:`~.transforms.Standardize`; None: none.
+        Array transform over the whole batch (B, C, D, H, W), such as :class:`~.transforms.Standardize`, or a
+        ``Compose`` of some; None: none.
+
+    Raises
+    ------
+    ValueError
+        If it is random, or none of this package's transforms.
     """
 
-    def __init__(self, normalize: Drawable | None) -> None:
+    def __init__(self, normalize: Transform | None) -> None:
         self.normalize = normalize
+        self._parts = fixed_parts(normalize)
 
     def __call__(
         self,
@@ -112,8 +144,8 @@ class PrepareImages(PrepareBatch):
         A MetaTensor keeps its history, so that a mask can be taken back to the image's own grid.
         """
         loaded = batchdata["image"]
-        image = _plain(loaded).to(device=device, non_blocking=non_blocking).float()
-        image = _normalized(image, self.normalize)
+        image = _as_tensor(loaded).to(device=device, non_blocking=non_blocking).float()
+        image = apply_parts(image, self._parts)
         if isinstance(loaded, MetaTensor):
             image = MetaTensor(image)
             image.copy_meta_from(loaded)
@@ -134,13 +166,17 @@ class PrepareLabelled(PrepareImages):
         """Move images and labels to the device and normalise the images."""
         image, _ = super().__call__(batchdata, device, non_blocking)
         return image, {
-            k: _plain(batchdata[k]).to(device=device, non_blocking=non_blocking) for k in ("class", "mask", "has_mask")
+            k: _as_tensor(batchdata[k]).to(device=device, non_blocking=non_blocking)
+            for k in ("class", "mask", "has_mask")
         }
 
 
-def _normalized(image: Tensor, normalize: Drawable | None) -> Tensor:
-    return image if normalize is None else normalize.apply(image, [{}] * len(image))
+def _items(batchdata: dict[str, Any]) -> list[dict[str, Any]]:
+    """Which items a collated batch holds, in plain values."""
+    names = ("seed", "split", "index", "class", "structure", "amplitude")
+    columns = [v.tolist() if isinstance(v := batchdata[name], Tensor) else v for name in names]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _as_tensor(tensor: Tensor) -> Tensor:
     return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor

@@ -19,6 +19,7 @@ from monai.data import ImageReader, ImageWriter
 from monai.utils import MetaKeys, SpaceKeys, convert_to_numpy, ensure_tuple
 from numpy.typing import DTypeLike, NDArray
 
+from monai_cryo._described import Described
 from monai_cryo.io.mrc import Triple, has_mrc_suffix, read_mrc, write_mrc
 from monai_cryo.physics.fourier import VoxelSize, voxel_size_zyx
 
@@ -34,7 +35,7 @@ class _Volume:
     origin: Triple
 
 
-class MRCReader(ImageReader):
+class MRCReader(Described, ImageReader):
     """Read MRC volumes in MONAI: ``LoadImage(reader="monai_cryo.data.MRCReader")``, or the class, or an instance.
 
     The array is [z, y, x] without a channel; several files are stacked as channels. The affine maps the index
@@ -86,7 +87,7 @@ class MRCReader(ImageReader):
         return volumes[0].array if single else np.stack([volume.array for volume in volumes]), meta
 
 
-class MRCWriter(ImageWriter):
+class MRCWriter(Described, ImageWriter):
     """Write MRC volumes in MONAI: ``SaveImage(writer="monai_cryo.data.MRCWriter", output_ext=".mrc")``.
 
     The array is written in the order it has, never transposed or flipped; voxel size and origin come from the affine.

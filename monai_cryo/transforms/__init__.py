@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from monai_cryo.transforms.base import Drawable, RandDrawable
-from monai_cryo.transforms.compose import BatchCompose
+from monai_cryo.transforms.base import Drawable, RandDrawable, column
+from monai_cryo.transforms.compose import BatchCompose, apply_parts, fixed_parts
 from monai_cryo.transforms.ctf import CTF, CTFD, CTFd, CTFDict, RandCTF, RandCTFD, RandCTFd, RandCTFDict
 from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import (
@@ -38,6 +38,18 @@ from monai_cryo.transforms.noise import (
 )
 from monai_cryo.transforms.plan import FourierPlan, Grid
 from monai_cryo.transforms.pose import RandPose, RandPoseD, RandPosed, RandPoseDict
+from monai_cryo.transforms.ranges import (
+    choose,
+    draw_seed,
+    log_uniform,
+    parse_choice,
+    parse_number,
+    parse_positive,
+    parse_range,
+    parse_tilt_range,
+    parse_whole,
+    uniform,
+)
 from monai_cryo.transforms.scene import (
     RandDensityField,
     RandDensityFieldD,
@@ -74,4 +86,20 @@ from monai_cryo.transforms.wedge import (
     RandMissingWedgeDict,
 )
 
-__all__ = [name for name in dir() if name[0].isupper()]
+_FUNCTIONS = [
+    "apply_parts",
+    "choose",
+    "column",
+    "draw_seed",
+    "fixed_parts",
+    "log_uniform",
+    "parse_choice",
+    "parse_number",
+    "parse_positive",
+    "parse_range",
+    "parse_tilt_range",
+    "parse_whole",
+    "uniform",
+]
+
+__all__ = [name for name in dir() if name[0].isupper()] + _FUNCTIONS

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, MapTransform, Randomizable
+from monai.transforms import Compose, MapTransform, Randomizable, Transform
 from torch import Tensor
 
 from monai_cryo._described import Described
-from monai_cryo.transforms.base import Draw, Parameters
+from monai_cryo.transforms.base import Draw, Drawable, Parameters, RandDrawable
 from monai_cryo.transforms.dictionary import DictTransform
 from monai_cryo.transforms.fourier import check_names, unique_names
 from monai_cryo.transforms.ranges import draw_seed
@@ -81,6 +81,33 @@ class BatchCompose(Described, Compose):
         for name, transform in zip(self.names, self.members, strict=True):
             result = transform.apply(result, [p[name] for p in drawn])
         return result
+
+
+def fixed_parts(transform: Transform | None) -> list[Drawable]:
+    """Return the transforms that normalise images, in order: one, or those of a MONAI ``Compose``; none for None.
+
+    Raises
+    ------
+    ValueError
+        On a part that is not of this package's kind, without which a batch could not go through it, or is random.
+    """
+    parts: list[Any] = [] if transform is None else [transform]
+    if isinstance(transform, Compose):
+        parts = list(transform.flatten().transforms)
+    for part in parts:
+        if not isinstance(part, Drawable) or isinstance(part, RandDrawable):
+            raise ValueError(
+                "images are normalised by transforms of monai_cryo.transforms that are not random, or a Compose of "
+                f"them, got {type(part).__name__}"
+            )
+    return parts
+
+
+def apply_parts(batch: Tensor, parts: Sequence[Drawable]) -> Tensor:
+    """Take a batch (B, C, D, H, W) through the transforms of :func:`fixed_parts`."""
+    for part in parts:
+        batch = part.apply(batch, [part.draw(np.random.RandomState(0))] * len(batch))  # the same from any state
+    return batch
 
 
 def _check_member(transform: Any) -> None:

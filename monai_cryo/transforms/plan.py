@@ -129,6 +129,9 @@ class FourierPlan:
         self.optics, self.everything = Path(grid), Path(grid)
         self._grain: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None] | None = None
 
+    def __repr__(self) -> str:
+        return f"FourierPlan(volume of shape {tuple(self.volume.shape)}, {self.grid!r})"
+
     def multiply(self, transfer: Tensor, *, detector_too: bool) -> None:
         """Put a transfer function into the way of everything, the detector's noise too, or of the optics alone."""
         (self.everything if detector_too else self.optics).multiply(transfer)

@@ -8,12 +8,12 @@ from functools import partial
 import pytest
 import torch
 from monai.networks.nets import BasicUNet
-from monai.transforms import Compose, Transform
+from monai.transforms import Compose, NormalizeIntensity, Transform
 
 from monai_cryo.bundle import RECORD_KEYS, ModelRecord, check_facts, read_model
 from monai_cryo.bundle.builder import build, build_network, describe_network, describe_transform
 from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet, facts_in
-from monai_cryo.transforms import Standardize
+from monai_cryo.transforms import RandIntensity, Standardize
 
 SHAPE = {"num_classes": 2, "features": [2, 2, 2, 4, 4], "fc": [4, 4]}
 TINY = partial(TwoBranchNet, **SHAPE)
@@ -89,6 +89,12 @@ def test_several_transforms_are_recorded_in_order():
     both = describe_transform(Compose([Standardize(scope="item"), Standardize(scope="batch")]))
     assert [config["scope"] for config in both] == ["item", "batch"]
     assert all(config["_target_"] == "monai_cryo.transforms.Standardize" for config in both)
+
+
+@pytest.mark.parametrize("odd", [NormalizeIntensity(), RandIntensity(), None])
+def test_a_normalisation_that_cannot_be_recorded_is_refused(odd):
+    with pytest.raises(ValueError, match=r"images are normalised by|normalize must be a list"):
+        record(normalize=odd)
 
 
 @pytest.mark.parametrize("missing", RECORD_KEYS)

@@ -140,5 +140,5 @@ def test_refusals():
 
 def test_it_can_be_sent_to_workers_and_says_what_it_is():
     fit = pickle.loads(pickle.dumps(FitToGridd(["a", "b"], voxel_size=10, box=8, mode=["fourier", "nearest"])))
-    assert repr(fit.fits[1]) == "FitToGrid(voxel_size=(10.0, 10.0, 10.0), box=8, mode='nearest')"
-    assert "'b': FitToGrid(" in repr(fit)
+    assert repr(fit.fits[1]) == "FitToGrid(voxel_size=10, box=8, mode='nearest')"
+    assert "mode=['fourier', 'nearest']" in repr(fit)

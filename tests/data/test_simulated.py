@@ -84,8 +84,14 @@ def test_the_table_holds_a_line_a_sample(written):
     assert [row["image"] for row in rows] == [item["image"] for item in items]
     assert len({row["RandSNRd.snr"] for row in rows}) == NUMBER
     assert all(0.5 <= float(row["RandSNRd.snr"]) <= 2 for row in rows)
-    # membranes come posed: they are moved by no draw, yet every row has its structure and class
     assert {row["class"] for row in rows} == {"ribosome", "proteasome", "tric", "membrane"}
+    # which item it is, so that it can be drawn again
+    assert [(r["item.seed"], r["item.split"], r["item.index"]) for r in rows] == [
+        ("3", "test", str(n)) for n in range(NUMBER)
+    ]
+    assert [row["item.structure"] for row in rows] == [item["structure"] for item in items]
+    # membranes come posed: what was drawn for them was not done
+    assert all((row["RandPosed.zoom"] == "") == (row["class"] == "membrane") for row in rows)
 
 
 def test_same_seed_same_bytes(written, library, tmp_path):

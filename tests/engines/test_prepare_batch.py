@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import RandGaussianNoised
+from monai.transforms import Compose, NormalizeIntensity, RandGaussianNoised
 from torch.utils.data import default_collate
 
 import monai_cryo.transforms as T  # noqa: N812
@@ -76,7 +76,7 @@ def test_saved_draws_replay_bit_for_bit_and_edited_ones_do_as_they_say(items):
     image, label = simulator()(batch)
     saved = json.loads(json.dumps(label["parameters"]))
     assert saved == label["parameters"]
-    assert list(saved[0]) == ["RandPosed", "FourierComposed", "RandIntensityd"]
+    assert list(saved[0]) == ["item", "RandPosed", "FourierComposed", "RandIntensityd"]
     again, labels = simulator()(batch, parameters=saved)
     torch.testing.assert_close(again, image, rtol=0, atol=0)
     assert torch.equal(labels["mask"], label["mask"])
@@ -96,18 +96,28 @@ def test_every_item_of_every_split_and_seed_is_drawn_from_a_stream_of_its_own(it
 
 
 def test_imaging_does_not_repeat_the_numbers_that_drew_the_particle(items):
-    particle, imaging = (
-        pipeline().draw(item_state(items[3]["seed"], "train", items[3]["index"], stream=k)) for k in (0, 1)
-    )
-    assert simulator().draw(default_collate([items[3]])) == [imaging]
+    item = items[2]
+    particle, imaging = (pipeline().draw(item_state(item["seed"], "train", item["index"], stream=k)) for k in (0, 1))
+    (drawn,) = simulator().draw(default_collate([item]))
+    assert {k: v for k, v in drawn.items() if k != "item"} == imaging
     assert imaging != particle
 
 
-def test_membranes_keep_their_pose(items):
+def test_membranes_keep_their_pose_and_no_other_is_told(items):
     _, label = simulator()(default_collate(items))
     assert {item["posed"] for item in items} == {True, False}
     for item, mask, drawn in zip(items, label["mask"], label["parameters"], strict=True):
-        assert torch.equal(item["mask"].float(), mask) == (item["posed"] or drawn["RandPosed"] is None)
+        assert torch.equal(item["mask"].float(), mask) == (drawn["RandPosed"] is None)
+        assert not item["posed"] or drawn["RandPosed"] is None
+
+
+def test_the_parameters_tell_which_item_it_is():
+    dataset = TemplateDataset(load_templates("robust"), 8, seed=4, split="validation", balanced=True)
+    chosen = [dataset[i] for i in (7, 2)]
+    _, label = SimulateBatch(T.BatchCompose([]))(default_collate(chosen))
+    for item, drawn in zip(chosen, label["parameters"], strict=True):
+        assert drawn == {"item": {k: item[k] for k in ("seed", "split", "index", "class", "structure", "amplitude")}}
+        assert torch.equal(dataset[drawn["item"]["index"]]["image"], item["image"])
 
 
 def test_transforms_of_monai_run_beside_ours(items):
@@ -131,6 +141,14 @@ def test_kept_batches_are_simulated_once(items, monkeypatch):
     assert kept(other)[0] is second
 
 
+def test_it_shows_what_it_is():
+    assert repr(SimulateBatch(T.BatchCompose([T.RandIntensityd("image")]), T.Standardize())) == (
+        "SimulateBatch(pipeline=BatchCompose(transforms=[RandIntensityd(keys='image', contrast=(0.8, 1.2), "
+        "brightness=(-0.2, 0.2), prob=1.0, allow_missing_keys=False)]), "
+        "normalize=Standardize(scope='item'), keep=False)"
+    )
+
+
 def labelled():
     image = torch.randn(3, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     return {
@@ -150,6 +168,25 @@ def test_labelled_batches_are_normalised_as_trained():
     assert set(label) == {"class", "mask", "has_mask"}
     plain, _ = PrepareLabelled(None)(labelled())
     assert torch.equal(plain, labelled()["image"])
+
+
+def test_several_normalisations_follow_one_another(items):
+    both = [T.NormalizeSpectrum(), T.MTF(0.5), T.Standardize("batch")]
+    image, _ = PrepareImages(Compose([both[0], Compose(both[1:])]))(labelled())
+    expected = labelled()["image"]
+    for part in both:
+        expected = part.apply(expected, [part.draw(None)] * 3)
+    torch.testing.assert_close(image, expected, rtol=0, atol=0)
+    simulated, _ = SimulateBatch(pipeline(), Compose(both))(default_collate(items))
+    plain, _ = SimulateBatch(pipeline())(default_collate(items))
+    torch.testing.assert_close(simulated, PrepareImages(Compose(both))({"image": plain})[0])
+
+
+@pytest.mark.parametrize("odd", [NormalizeIntensity(), T.RandIntensity(), Compose([T.Standardize(), abs])])
+def test_what_a_batch_cannot_go_through_is_refused_at_once(odd):
+    for make in (PrepareImages, PrepareLabelled, lambda n: SimulateBatch(pipeline(), n)):
+        with pytest.raises(ValueError, match=r"images are normalised by transforms of monai_cryo\.transforms"):
+            make(odd)
 
 
 def test_images_keep_the_history_that_takes_a_mask_back():
