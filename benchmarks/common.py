@@ -22,9 +22,10 @@ from monai.bundle import ConfigParser
 from monai.data.utils import list_data_collate
 
 import monai_cryo
+from monai_cryo.templates import load_templates
 
 CONFIGS = Path(__file__).resolve().parents[1] / "bundles" / "subtomogram" / "configs"
-VOXEL_SIZE = 13.68
+VOXEL_SIZE = load_templates().voxel_size  # of the embedded ones, the paper's
 
 
 def parser(description: str) -> argparse.ArgumentParser:

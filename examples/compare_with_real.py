@@ -52,7 +52,10 @@ def main() -> None:
     classes = sorted({options.name, options.background})
     data = load_labelled(str(options.dataset_dir), classes, image_key=options.image_key, skip_unknown=True)
     files = {c: [i["image"] for i in data.items if classes[i["class"]] == c][: options.count] for c in classes}
-    voxel_size = data.voxel_size or 13.68
+    sizes = read_mrc(files[options.name][0], voxel_size=data.voxel_size)[1]
+    if sizes is None:
+        parser.error(f"neither {options.dataset_dir}/dataset.json nor its files tell the voxel size in Å")
+    voxel_size = sizes[0]
     boxes = [np.asarray(read_mrc(f, voxel_size=voxel_size)[0], dtype=np.float32) for f in files[options.name]]
     real = standardized(torch.as_tensor(np.stack(boxes))[:, None])
     table = measure_noise_spectrum(files[options.background], voxel_size)

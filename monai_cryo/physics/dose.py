@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from monai_cryo._typing import check_word
-from monai_cryo.physics.tilt_series import tilt_series
+from monai_cryo.physics.tilt_series import tilts_tensor
 
 TiltOrder = Literal["dose_symmetric", "sequential"]
 
@@ -40,7 +40,7 @@ def cumulative_dose(
         On an unknown order.
     """
     check_word("tilt order", order, TiltOrder)
-    tilts = tilt_series(tilts_deg)
+    tilts = tilts_tensor(tilts_deg)
     key = tilts.abs() if order == "dose_symmetric" else tilts
     rank = key.argsort(dim=-1, stable=True).argsort(dim=-1)
     return (rank + 0.5) * torch.as_tensor(dose_per_tilt, dtype=tilts.dtype, device=tilts.device)[..., None]

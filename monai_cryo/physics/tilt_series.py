@@ -102,7 +102,7 @@ def back_project(projections: Tensor, tilts_deg: Tensor | Sequence[float], shape
         If the tilts are not as many as the projections, or one is not finite.
     """
     depth, height, width = spatial_shape(shape)
-    tilts = tilt_series(tilts_deg)
+    tilts = tilts_tensor(tilts_deg)
     if projections.ndim < 3 or tilts.shape[-1] != projections.shape[-3]:
         raise ValueError(
             f"projections (..., T, H, W) need as many tilts, got {tuple(projections.shape)} and {tilts.shape[-1]} tilts"
@@ -159,7 +159,7 @@ def reconstruction_filter(
         raise ValueError(f"filter must be one of {', '.join(get_args(BackProjectionFilter))}, got {filter!r}")
     if not 0 < thickness_vox < math.inf:
         raise ValueError(f"thickness_vox must be a positive number of voxels, got {thickness_vox}")
-    tilts = torch.deg2rad(tilt_series(tilts_deg))
+    tilts = torch.deg2rad(tilts_tensor(tilts_deg))
     k = torch.fft.rfftfreq(width, dtype=tilts.dtype, device=tilts.device)
     if filter == "exact":
         apart = (tilts[..., :, None] - tilts[..., None, :]).sin().abs()
@@ -199,7 +199,7 @@ def weighted_back_projection(
     return back_project(torch.fft.irfft(spectrum, n=width), tilts_deg, shape)
 
 
-def tilt_series(tilts_deg: Tensor | Sequence[float]) -> Tensor:
+def tilts_tensor(tilts_deg: Tensor | Sequence[float]) -> Tensor:
     """Return the tilts as float64 (..., T); refuse none at all and values that are not finite."""
     tilts = torch.as_tensor(tilts_deg, dtype=torch.float64)
     if tilts.ndim < 1 or tilts.shape[-1] < 1 or not bool(tilts.isfinite().all()):
@@ -211,7 +211,7 @@ def _matrices(
     tilts_deg: Tensor | Sequence[float], depth: int, width: int, out_width: int, like: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield parts of the projection matrix, (..., D * W, t, W'), and which tilts they are, for some tilts at a time."""
-    tilts = tilt_series(tilts_deg)
+    tilts = tilts_tensor(tilts_deg)
     step = max(1, _CHUNK // (depth * width * out_width * max(tilts[..., 0].numel(), 1)))
     for first in range(0, tilts.shape[-1], step):
         at = slice(first, first + step)

@@ -143,13 +143,13 @@ class TemplateLibrary:
         members = [m for members in self.templates.values() for m in members if isinstance(m, Template)]
         return [*members, *self.distractors]
 
-    def split(self, hold_out: Sequence[str]) -> tuple[TemplateLibrary, TemplateLibrary]:
+    def split(self, hold_out: str | Sequence[str]) -> tuple[TemplateLibrary, TemplateLibrary]:
         """Split the structures for training and testing; both libraries keep all classes and their order.
 
         Parameters
         ----------
         hold_out
-            Names of the structures that only the second library holds. A class that lends none has all of its
+            Name or names of the structures that only the second library holds. A class that lends none has all of its
             structures in both.
 
         Returns
@@ -162,15 +162,16 @@ class TemplateLibrary:
         ValueError
             If a name is unknown, or nothing would be left of a class.
         """
-        unknown = sorted(set(hold_out) - set(self.structures))
+        held = {hold_out} if isinstance(hold_out, str) else set(hold_out)
+        unknown = sorted(held - set(self.structures))
         if unknown:
             raise ValueError(f"unknown structure {unknown[0]!r} to hold out; known: {', '.join(self.structures)}")
         train, test = {}, {}
         for class_name, members in self.templates.items():
-            kept = [m for m in members if m.name not in hold_out]
+            kept = [m for m in members if m.name not in held]
             if not kept:
                 raise ValueError(f"holding out {', '.join(m.name for m in members)} leaves class {class_name!r} empty")
             train[class_name] = kept
-            test[class_name] = [m for m in members if m.name in hold_out] or kept
+            test[class_name] = [m for m in members if m.name in held] or kept
         rest = (self.voxel_size, self.box, self.distractors, self.amplitudes)
         return TemplateLibrary(train, *rest), TemplateLibrary(test, *rest)

@@ -70,8 +70,9 @@ class RandSNR(RandDrawable, FourierStep):
     Raises
     ------
     ValueError
-        If snr <= 0, min > max, a word is unknown, band and mask are both asked for, or ``"split"`` is used outside a
-        FourierCompose.
+        If snr <= 0, min > max, lowpass < 0.001, a word is unknown, the spectrum is no curve of powers >= 0, band and
+        region ``"mask"`` are both asked for, the band is no (low, high), the mask is missing where the region is
+        ``"mask"``, or ``"split"`` is used outside a FourierCompose.
     """
 
     def __init__(

@@ -132,8 +132,10 @@ def test_several_structures_are_all_drawn_and_split():
     assert train.structures == ["a1", "a3", "b1"]
     assert test.structures == ["a2", "b1"]
     assert train.classes == test.classes == ["a", "b"]
-    with pytest.raises(ValueError, match="unknown structure 'x' to hold out; known: a1, a2, a3, b1"):
-        library.split(["x"])
+    assert library.split("a2")[1].structures == test.structures  # one name, not its letters
+    for unknown in ("xa", ["xa"]):
+        with pytest.raises(ValueError, match="unknown structure 'xa' to hold out; known: a1, a2, a3, b1"):
+            library.split(unknown)
     with pytest.raises(ValueError, match="leaves class 'b' empty"):
         library.split(["b1"])
 
