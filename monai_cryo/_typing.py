@@ -15,7 +15,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 def check_word(name: str, value: Any, words: Any) -> None:
     """Raise ValueError unless ``value`` is one of the words of a ``Literal``."""
-    if value not in get_args(words):
+    if not isinstance(value, str) or value not in get_args(words):
         raise ValueError(f"{name} must be one of {', '.join(get_args(words))}, got {value!r}")
 
 
@@ -28,6 +28,6 @@ def parse_contrast(value: Any, where: str = "contrast") -> Contrast:
         On other words; the message begins with ``where``.
     """
     word = value.removeprefix("protein ") if isinstance(value, str) else value
-    if word not in get_args(Contrast):
+    if not isinstance(word, str) or word not in get_args(Contrast):
         raise ValueError(f"{where} must be dark or bright (of the protein), got {value!r}")
     return "dark" if word == "dark" else "bright"

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from monai_cryo._typing import check_word
 from monai_cryo.physics.fourier import spatial_shape
 from monai_cryo.physics.resampling import crop_or_pad
 
@@ -155,8 +156,7 @@ def reconstruction_filter(
     ----------
     Harauz & van Heel (1986) Optik 73:146-156; Radermacher (1992) in Electron Tomography, 91-115.
     """
-    if filter not in get_args(BackProjectionFilter):
-        raise ValueError(f"filter must be one of {', '.join(get_args(BackProjectionFilter))}, got {filter!r}")
+    check_word("filter", filter, BackProjectionFilter)
     if not 0 < thickness_vox < math.inf:
         raise ValueError(f"thickness_vox must be a positive number of voxels, got {thickness_vox}")
     tilts = torch.deg2rad(tilts_tensor(tilts_deg))

@@ -37,7 +37,7 @@ from monai_cryo.transforms.noise import (
     RandSNRDict,
 )
 from monai_cryo.transforms.plan import FourierPlan, Grid
-from monai_cryo.transforms.pose import RandPose, RandPoseD, RandPosed, RandPoseDict
+from monai_cryo.transforms.pose import RandPose
 from monai_cryo.transforms.ranges import (
     choose,
     draw_seed,
@@ -46,6 +46,7 @@ from monai_cryo.transforms.ranges import (
     parse_number,
     parse_positive,
     parse_range,
+    parse_table,
     parse_tilt_range,
     parse_whole,
     uniform,
@@ -64,6 +65,14 @@ from monai_cryo.transforms.scene import (
     RandIceGradientd,
     RandIceGradientDict,
 )
+from monai_cryo.transforms.several_keys import (
+    RandPoseD,
+    RandPosed,
+    RandPoseDict,
+    RandTiltSeriesD,
+    RandTiltSeriesd,
+    RandTiltSeriesDict,
+)
 from monai_cryo.transforms.spectrum import (
     NormalizeSpectrum,
     NormalizeSpectrumD,
@@ -74,7 +83,7 @@ from monai_cryo.transforms.spectrum import (
     RandRadialGaind,
     RandRadialGainDict,
 )
-from monai_cryo.transforms.tilt_series import RandTiltSeries, RandTiltSeriesD, RandTiltSeriesd, RandTiltSeriesDict
+from monai_cryo.transforms.tilt_series import RandTiltSeries
 from monai_cryo.transforms.wedge import (
     MissingWedge,
     MissingWedgeD,
@@ -97,6 +106,7 @@ _FUNCTIONS = [
     "parse_number",
     "parse_positive",
     "parse_range",
+    "parse_table",
     "parse_tilt_range",
     "parse_whole",
     "uniform",

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from monai_cryo._described import Described
 from monai_cryo.transforms.arrays import like, to_volume
+from monai_cryo.transforms.ranges import parse_number
 
 Parameters = dict[str, Any]
 """Drawn values of one item: numbers, words, None and lists of them, ready for JSON."""
@@ -158,9 +159,7 @@ class RandDrawable(RandomizableTransform, Drawable):
     """
 
     def __init__(self, prob: float = 1.0) -> None:
-        if not 0 <= prob <= 1:
-            raise ValueError(f"prob must lie in 0..1, got {prob}")
-        RandomizableTransform.__init__(self, prob)
+        RandomizableTransform.__init__(self, parse_number("prob", prob, 0.0, 1.0))
         self._drawn = False
         self.parameters: Draw = None
 

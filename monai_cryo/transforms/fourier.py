@@ -157,6 +157,8 @@ class FourierCompose(RandDrawable):
 
     def __init__(self, transforms: Sequence[Transform], voxel_size: float | Sequence[float] | None = None) -> None:
         super().__init__()
+        if not isinstance(transforms, Sequence):
+            raise ValueError(f"FourierCompose takes a list of transforms, got {type(transforms).__name__}")
         self.transforms: list[FourierStep] = []
         for member in transforms:
             if not isinstance(member, FourierStep):

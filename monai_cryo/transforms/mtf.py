@@ -13,7 +13,7 @@ from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import FourierFilter
 from monai_cryo.transforms.plan import Grid
-from monai_cryo.transforms.ranges import Range, parse_number, parse_range, uniform
+from monai_cryo.transforms.ranges import Range, parse_number, parse_range, parse_table, uniform
 
 
 class MTF(FourierFilter):
@@ -35,7 +35,7 @@ class MTF(FourierFilter):
     def __init__(self, scale: float = 1.0, *, curve: Sequence[Sequence[float]] | None = None) -> None:
         super().__init__()
         self.scale = (parse_number("scale", scale, low=0.0),) * 2
-        self.curve = None if curve is None else [[float(v) for v in row] for row in curve]
+        self.curve = parse_table("curve", curve)
         if self.curve is not None:
             curve_mtf(torch.ones(1), 1.0, self.curve)  # refuse a bad table now
 

@@ -245,8 +245,13 @@ class RandNeighbours(RandDrawable):
 
 def _read_templates(templates: Sequence[Any]) -> tuple[list[tuple[Tensor, Tensor]], list[float]]:
     """Densities with masks, and the probability of each."""
+    array = isinstance(templates, Tensor | np.ndarray) and templates.ndim > 0
+    if not (array or isinstance(templates, Sequence)) or isinstance(templates, str):
+        raise ValueError(f"templates must be a list of densities or templates, got {type(templates).__name__}")
     groups: list[tuple[Sequence[Any], float]] = [(templates, 1.0)]
-    if templates and all(isinstance(g, tuple | list) and len(g) == 2 and isinstance(g[1], Real) for g in templates):
+    if len(templates) and all(
+        isinstance(g, tuple | list) and len(g) == 2 and isinstance(g[1], Real) for g in templates
+    ):
         groups = [(members, float(weight)) for members, weight in templates if members]
     read: list[tuple[Tensor, Tensor]] = []
     weights: list[float] = []

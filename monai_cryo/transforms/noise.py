@@ -27,6 +27,7 @@ from monai_cryo.transforms.ranges import (
     parse_number,
     parse_positive,
     parse_range,
+    parse_table,
     uniform,
 )
 
@@ -98,7 +99,7 @@ class RandSNR(RandDrawable, FourierStep):
         self.stages = parse_choice("stage", stage, NoiseStage)
         self.power_law = parse_range("power_law", power_law)
         self.lowpass = None if lowpass is None else parse_range("lowpass", lowpass, low=1e-3)
-        self.spectrum = None if spectrum is None else [[float(v) for v in row] for row in spectrum]
+        self.spectrum = parse_table("spectrum", spectrum)
         noise_amplitude(torch.ones(1), 1.0, spectrum=self.spectrum)  # refuse a bad table now
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:

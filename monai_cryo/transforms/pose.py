@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
-from monai.utils import TraceKeys, ensure_tuple_rep
+from monai.utils import TraceKeys
 from torch import Tensor
 
-from monai_cryo._typing import check_word
 from monai_cryo.physics.pose import bounding_radius, central, move, move_within, rotation_from_uniform
 from monai_cryo.transforms.arrays import like, to_volume
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
-from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.geometry import TURN
 from monai_cryo.transforms.ranges import Range, parse_positive, parse_range, uniform
 
@@ -264,78 +260,3 @@ def _cast(result: NdarrayOrTensor, image: NdarrayOrTensor) -> NdarrayOrTensor:
     if isinstance(image, np.ndarray):
         return np.asarray(result).astype(image.dtype)
     return torch.as_tensor(result).to(image.dtype)
-
-
-class RandPosed(RandDictTransform, of=RandPose, masked=False):
-    """Dictionary version of :class:`RandPose`: all keys move together, in one resampling.
-
-    Parameters
-    ----------
-    keys
-        Entries of one spatial shape, such as image and mask.
-    mode
-        ``"bilinear"``, or ``"nearest"`` for labels, for each key, as in MONAI.
-    shift_vox, zoom, prob
-        As for :class:`RandPose`.
-    posed_key
-        Entry that is true for items in their pose already: they are left alone.
-    radius_key
-        Entry with the radius in voxels within which an item's particle lies. Saves measuring it.
-    allow_missing_keys
-        Do not raise where a key is missing.
-
-    Raises
-    ------
-    ValueError
-        On an unknown mode, min > max, or shapes that differ.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        mode: str | Sequence[str] = "bilinear",
-        posed_key: str | None = None,
-        radius_key: str | None = None,
-        allow_missing_keys: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys=allow_missing_keys, **kwargs)
-        self.mode = ensure_tuple_rep(mode, len(self.keys))
-        for word in self.mode:
-            check_word("mode", word, Mode)
-        self.posed_key, self.radius_key = posed_key, radius_key
-
-    def apply(self, data: Mapping[Hashable, Any], parameters: Sequence[Draw]) -> dict[Hashable, Any]:
-        """Return a copy of a dictionary of batches with the entries moved."""
-        d = dict(data)
-        found = list(MapTransform.key_iterator(self, d, self.mode))
-        if self.posed_key is not None:
-            parameters = [None if posed else p for p, posed in zip(parameters, d[self.posed_key], strict=True)]
-        radius = None if self.radius_key is None else [int(r) for r in d[self.radius_key]]
-        if found:
-            moved = self.transform.apply_together(
-                [d[key] for key, _ in found], parameters, [mode for _, mode in found], radius_vox=radius
-            )
-            d.update(zip([key for key, _ in found], moved, strict=True))
-        return d
-
-    def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
-        """Return a copy of ``data`` with the entries moved; ``randomize=False``: by what was drawn last."""
-        d = dict(data)
-        found = list(MapTransform.key_iterator(self, d, self.mode))
-        if not found:
-            return d
-        if self.posed_key is not None and bool(d[self.posed_key]):
-            return d | {key: self.transform.leave(d[key], mode) for key, mode in found}
-        posed = self.transform.pose(
-            [d[key] for key, _ in found],
-            [mode for _, mode in found],
-            radius_vox=None if self.radius_key is None else int(d[self.radius_key]),
-            randomize=randomize,
-        )
-        d.update(zip([key for key, _ in found], posed, strict=True))
-        return d
-
-
-RandPoseD = RandPoseDict = RandPosed

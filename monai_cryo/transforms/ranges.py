@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, get_args
@@ -85,6 +86,23 @@ def parse_positive(name: str, value: Range) -> Bounds:
     return bounds
 
 
+def parse_table(name: str, rows: Any) -> list[list[float]] | None:
+    """Read rows of numbers, such as a measured curve; None stays None.
+
+    Raises
+    ------
+    ValueError
+        If they are no rows of numbers, all equally long.
+    """
+    if rows is None:
+        return None
+    given = rows.tolist() if isinstance(rows, np.ndarray) else rows
+    table = [_numbers(row) for row in given] if isinstance(given, Sequence) and not isinstance(given, str) else []
+    if not table or not all(row and len(row) == len(table[0]) for row in table):
+        raise ValueError(f"{name} must be rows of numbers, got {reprlib.repr(rows)}")
+    return table
+
+
 def parse_choice(name: str, value: Choice, words: Any) -> dict[str, float]:
     """Read one word, several (equally likely), or words with weights: word -> probability.
 
@@ -96,9 +114,10 @@ def parse_choice(name: str, value: Choice, words: Any) -> dict[str, float]:
     if isinstance(value, Mapping):
         weights = dict(value)
     else:
-        weights = dict.fromkeys(value if isinstance(value, Sequence) and not isinstance(value, str) else [value], 1.0)
+        given = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        weights = {word if isinstance(word, str) else None: 1.0 for word in given}
     known = get_args(words)
-    if not weights or not set(weights) <= set(known):
+    if not weights or not all(word in known for word in weights):
         raise ValueError(f"{name} must be one or several of {', '.join(known)}, got {value!r}")
     numbers = [_numbers(weight) for weight in weights.values()]
     if not all(len(n) == 1 and 0 <= n[0] < math.inf for n in numbers) or not sum(n[0] for n in numbers) > 0:

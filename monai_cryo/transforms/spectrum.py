@@ -21,7 +21,15 @@ from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import FourierFilter
 from monai_cryo.transforms.geometry import ZYX, array_axes, array_voxel_size
 from monai_cryo.transforms.plan import Grid, grid_of
-from monai_cryo.transforms.ranges import Range, parse_number, parse_range, parse_tilt_range, parse_whole, uniform
+from monai_cryo.transforms.ranges import (
+    Range,
+    parse_number,
+    parse_range,
+    parse_table,
+    parse_tilt_range,
+    parse_whole,
+    uniform,
+)
 
 
 class NormalizeSpectrum(Drawable):
@@ -75,7 +83,7 @@ class NormalizeSpectrum(Drawable):
     ) -> None:
         self.cutoff = parse_number("cutoff", cutoff, low=1e-3)
         self.highest = parse_number("highest", highest, 1e-3, 1.0)
-        self.target, self.spectrum = _table(target), _table(spectrum)
+        self.target, self.spectrum = _curve("target", target), _curve("spectrum", spectrum)
         self.smooth_shells = parse_whole("smooth_shells", smooth_shells)
         if self.smooth_shells % 2 == 0:
             raise ValueError(f"smooth_shells must be an odd whole number, got {smooth_shells!r}")
@@ -219,12 +227,10 @@ class RandRadialGain(RandDrawable, FourierFilter):
         return torch.exp(gain - 0.5 * (grid.fraction / width).square())
 
 
-def _table(rows: Sequence[Sequence[float]] | None) -> list[list[float]] | None:
-    if rows is None:
-        return None
-    table = [[float(v) for v in row] for row in rows]
-    if float(curve_mtf(torch.linspace(0, 1, 9), 1.0, table, "a spectrum").min()) < 0:
-        raise ValueError(f"a spectrum's values must be >= 0, got {rows!r}")
+def _curve(name: str, rows: Sequence[Sequence[float]] | None) -> list[list[float]] | None:
+    table = parse_table(name, rows)
+    if table is not None and float(curve_mtf(torch.linspace(0, 1, 9), 1.0, table, f"the {name}").min()) < 0:
+        raise ValueError(f"{name}: values must be >= 0, got {rows!r}")
     return table
 
 

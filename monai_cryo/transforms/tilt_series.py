@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.utils import convert_to_dst_type, ensure_tuple
@@ -28,7 +27,6 @@ from monai_cryo.physics.wedge import check_tilt_range
 from monai_cryo.transforms.arrays import like, to_volume
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.ctf import CTF, RandCTF
-from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.geometry import ZYX, array_axes, array_voxel_size
 from monai_cryo.transforms.mtf import MTF
 from monai_cryo.transforms.plan import Grid
@@ -123,7 +121,8 @@ class RandTiltSeries(RandDrawable):
         self.noise_before_fraction = parse_number("noise_before_fraction", noise_before_fraction, 0.0, 1.0)
         self.ends = (parse_range("min_tilt_deg", min_tilt_deg), parse_range("max_tilt_deg", max_tilt_deg))
         check_tilt_range(torch.tensor(self.ends[0]), torch.tensor(self.ends[1]).flip(0))
-        self.tilt_count = len(tilt_angles(self.ends[0][0], self.ends[1][1], step_deg))
+        step = parse_number("step_deg", step_deg)
+        self.tilt_count = len(tilt_angles(self.ends[0][0], self.ends[1][1], step))
         self.tilt_jitter_deg = parse_number("tilt_jitter_deg", tilt_jitter_deg, low=0.0)
         self.defocus_jitter_um = parse_number("defocus_jitter_um", defocus_jitter_um, low=0.0)
         self.dose_per_tilt = parse_range("dose_per_tilt", dose_per_tilt, low=0.0)
@@ -296,49 +295,3 @@ def _cubic(voxel_size: VoxelSize) -> float:
     if max(sizes) - min(sizes) > 1e-3 * max(sizes):
         raise ValueError(f"a tilt series needs cubic voxels, got voxel_size {sizes} Å")
     return sizes[0]
-
-
-class RandTiltSeriesd(RandDictTransform, of=RandTiltSeries):
-    """Dictionary version of :class:`RandTiltSeries`.
-
-    Parameters
-    ----------
-    keys
-        Entries to simulate from, all with the same draw.
-    mask_keys
-        Entries that are only cut to ``output_size``.
-    allow_missing_keys
-        Do not raise where a key is missing.
-    **kwargs
-        Arguments of :class:`RandTiltSeries`.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        mask_keys: KeysCollection | None = None,
-        allow_missing_keys: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys=allow_missing_keys, **kwargs)
-        self.mask_keys = ensure_tuple(mask_keys or ())
-
-    def apply(self, data: Mapping[Hashable, Any], parameters: Sequence[Draw]) -> dict[Hashable, Any]:
-        """Return a copy of a dictionary of batches with the entries simulated and the masks cut."""
-        d = super().apply(data, parameters)
-        for key in self.mask_keys:
-            if key in d or not self.allow_missing_keys:
-                d[key] = crop_or_pad(d[key], self.transform.output_size or d[key].shape)
-        return d
-
-    def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
-        """Return a copy of ``data`` with the entries simulated and the masks cut."""
-        d = super().__call__(data, randomize)
-        for key in self.mask_keys:
-            if key in d or not self.allow_missing_keys:
-                d[key] = self.transform.cut(d[key])
-        return d
-
-
-RandTiltSeriesD = RandTiltSeriesDict = RandTiltSeriesd

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_cryo._typing import Axis
+from monai_cryo._typing import Axis, check_word
 from monai_cryo.physics.wedge import dual_axis_wedge, missing_wedge, tilt_fan
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import FourierFilter
 from monai_cryo.transforms.plan import Grid
-from monai_cryo.transforms.ranges import Bounds, Range, parse_range, parse_tilt_range, uniform
+from monai_cryo.transforms.ranges import Bounds, Range, parse_number, parse_range, parse_tilt_range, uniform
 
 
 class MissingWedge(FourierFilter):
@@ -66,11 +66,12 @@ class MissingWedge(FourierFilter):
         low, high = parse_tilt_range("tilt_range_deg", tilt_range_deg)
         if (step_deg is None) != (thickness_a is None):
             raise ValueError(f"single tilts need both step_deg and thickness_a, got {step_deg} and {thickness_a}")
-        if step_deg is not None and (dual_axis or soft_edge_deg or not 0 < step_deg <= high - low):
-            raise ValueError(
-                f"step_deg must lie in 0..{high - low:g}, without dual_axis or soft_edge_deg, got {step_deg}"
-            )
-        self.step_deg, self.thickness_a = step_deg, thickness_a
+        self.step_deg = self.thickness_a = None
+        if step_deg is not None and thickness_a is not None:
+            if dual_axis or soft_edge_deg:
+                raise ValueError("single tilts (step_deg) go without dual_axis and soft_edge_deg")
+            self.step_deg = parse_number("step_deg", step_deg, 1e-3, high - low)
+            self.thickness_a = parse_number("thickness_a", thickness_a, 1e-3)
         self.needs_voxel_size = step_deg is not None  # a slab's width is a length
         self._configure((low, low), (high, high), tilt_axis, beam_axis, invert, soft_edge_deg, dual_axis)
 
@@ -86,8 +87,10 @@ class MissingWedge(FourierFilter):
     ) -> None:
         self.ends = low, high
         self.dual_axis = dual
+        for name, axis in (("tilt_axis", tilt_axis), ("beam_axis", beam_axis)):
+            check_word(name, axis, Axis)
         self.geometry: dict[str, Any] = {"tilt_axis": tilt_axis, "beam_axis": beam_axis, "invert": invert}
-        self.soft_edge_deg = soft_edge_deg
+        self.soft_edge_deg = parse_number("soft_edge_deg", soft_edge_deg, low=0.0)
         ends: Parameters = {"min_tilt_deg": low[0], "max_tilt_deg": high[1]}
         self.transfer(Grid((2, 2, 2), (1.0, 1.0, 1.0)), [ends])  # refuse bad geometry now
 

@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, OneOf, SomeOf
 
 import monai_cryo.transforms as T  # noqa: N812
+from monai_cryo.bundle import is_refusal
 from monai_cryo.transforms.base import RandDrawable
 
 VOXEL = 13.68
@@ -100,6 +101,18 @@ class TestEveryTransform:
         for twin in (pickle.loads(pickle.dumps(transform)), copy.deepcopy(transform)):
             assert repr(twin) == repr(transform)
             torch.testing.assert_close(twin(volume()), expected, rtol=0, atol=0)
+
+    def test_arguments_of_the_wrong_kind_are_refused_in_one_line(self, kind):
+        """Or taken for what they are: no defect shows itself to who mistypes a value."""
+        nothing = [None, "a", [], (1,), (1, "a"), {}, {"a": 1}, -1e9, float("nan"), object(), [[1, 2], [3]], np.ones(4)]
+        defects = []
+        for name in inspect.signature(getattr(T, kind.name)).parameters:
+            for value in () if name in ("invert", "dual_axis") else nothing:
+                try:
+                    kind.make(**{name: value})
+                except Exception as error:
+                    defects += [] if is_refusal(error) else [f"{name}={value!r}: {error!r}"]
+        assert defects == []
 
     def test_repr_shows_its_parameters(self, kind):
         shown = repr(kind.make())

@@ -161,7 +161,7 @@ def test_the_wedge_lies_where_the_affine_says():
         ({"highest": 1.5}, "highest must lie in"),
         ({"smooth_shells": 2}, "smooth_shells must be an odd whole number"),
         ({"gain_cap": 0.5}, "gain_cap must lie in"),
-        ({"target": [[0, 1]]}, "a spectrum must be n >= 2 rows"),
+        ({"target": [[0, 1]]}, "the target must be n >= 2 rows"),
         ({"spectrum": [[0, -1], [1, 1]]}, "values must be >= 0"),
         ({"tilt_range_deg": (60, -60)}, "tilt_range_deg must be"),
     ],

@@ -183,7 +183,7 @@ class TestRandom:
         (lambda: T.MissingWedge((-60, 60), tilt_axis="z"), "two different axes"),
         (lambda: T.MissingWedge((-60, 60), step_deg=3), "both step_deg and thickness_a"),
         (lambda: T.MissingWedge((-60, 60), step_deg=3, thickness_a=300, dual_axis=True), "without dual_axis"),
-        (lambda: T.MissingWedge((-60, 60), soft_edge_deg=-1), "soft_edge_deg must be >= 0"),
+        (lambda: T.MissingWedge((-60, 60), soft_edge_deg=-1), "soft_edge_deg must lie in 0"),
     ],
 )
 def test_refusals(make, message):
