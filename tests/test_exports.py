@@ -30,7 +30,7 @@ INSIDE = {
             "templates",
         )
     },
-    "handlers": {"best.results_event", "best.save_whole", "parameters.flatten"},
+    "handlers": {"best.results_event", "best.save_whole"},
     "inferers": {"windows.CELL", "windows.WINDOW"},
     "networks": {"output.*", "precision.*"},
     "physics": {"noise.single_columns", "resampling.*", "scene.axes", "tilt_series.tilts_tensor"},

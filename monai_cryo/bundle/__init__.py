@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from monai_cryo.bundle.command import check_overrides, plain, save_config, start
 from monai_cryo.bundle.record import RECORD_KEYS, ModelRecord, TrainedModel, check_facts, read_model
-from monai_cryo.bundle.refusals import is_refusal, show_error
 from monai_cryo.bundle.root import bundle_root, say_where
 
 __all__ = [
@@ -14,11 +13,9 @@ __all__ = [
     "bundle_root",
     "check_facts",
     "check_overrides",
-    "is_refusal",
     "plain",
     "read_model",
     "save_config",
     "say_where",
-    "show_error",
     "start",
 ]

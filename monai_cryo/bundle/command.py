@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from monai.bundle import ConfigParser, run
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_cryo import __version__
-from monai_cryo.bundle.refusals import show_error
+from monai_cryo._refusals import show_error
 from monai_cryo.io.atomic import write_text
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None, "~": None}
@@ -60,25 +61,83 @@ def start(argv: Sequence[str] | None = None) -> None:
 
 
 def check_overrides(argv: Sequence[str]) -> None:
-    """Compare the options of a ``monai.bundle run`` command line with the top-level keys of its configs.
+    """Compare the options of a ``monai.bundle run`` command line with the configs they are laid over.
 
     Raises
     ------
     ValueError
-        As `start` says.
+        On an option that no config has, one that nothing in these configs reads, or a value that cannot be meant.
     """
     command = _read(argv)
     if command is None:
         return
-    known = set(ConfigParser.load_config_files(command.files)) | set(inspect.signature(run).parameters)
-    for name in command.options:
+    config = ConfigParser.load_config_files(command.files)
+    own = set(inspect.signature(run).parameters)
+    known = set(config) | own
+    read = _references(config) | _references(command.options)
+    for name, text in command.options.items():
         top = _top(name)
         if top not in known:
             near = difflib.get_close_matches(top, known, n=1)
             hint = f"did you mean --{near[0]}?" if near else f"known: {', '.join(sorted(known))}"
             raise ValueError(f"unknown option --{name}: {hint}")
+        if top in own:
+            continue
+        _check_nested(name, config)
+        default = config[top]
+        if top == name and isinstance(default, bool) and text.lower() not in ("", "true", "false"):
+            raise ValueError(f"--{name} must be true or false, got {text!r}")
+        if name in COUNTS and not (text.isdecimal() and int(text) > 0):
+            raise ValueError(f"--{name} must be a whole number > 0, got {text!r}")
+        if _is_constant(default) and top not in read | UNREAD:
+            raise ValueError(f"--{name} has no effect: nothing in {', '.join(command.files)} reads it")
     if len(command.words) > 1:
         raise ValueError(f"unexpected {command.words[1]!r} on the command line: options begin with --")
+
+
+#: options that count something
+COUNTS = ("max_epochs", "epoch_length", "batch_size", "val_length", "val_interval")
+#: what MONAI asks of every bundle, read or not
+UNREAD = {"bundle_root", "dataset_dir"}
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether a top-level entry is a constant to be read by others, and no expression, object or list of steps."""
+    if isinstance(value, list):
+        return all(_is_constant(v) for v in value)
+    if isinstance(value, dict):
+        return "_target_" not in value and all(_is_constant(v) for v in value.values())
+    return not isinstance(value, str) or value[:1] not in "$%@"
+
+
+def _references(value: Any) -> set[str]:
+    """Top-level names that expressions and references in a config speak of."""
+    if isinstance(value, dict):
+        return set().union(*(_references(v) for v in value.values())) if value else set()
+    if isinstance(value, list):
+        return set().union(*(_references(v) for v in value)) if value else set()
+    if isinstance(value, str) and value[:1] in "$@%":
+        found = set(re.findall(r"[@%]([A-Za-z_]\w*)", value))
+        return found | set(re.findall(r"\b([a-z_]\w*)\b", value)) if value[:1] == "$" else found
+    return set()
+
+
+def _check_nested(name: str, config: dict[str, Any]) -> None:
+    """Refuse an option such as ``train#epochs`` whose place is not in the config; arguments of an object may be new."""
+    node: Any = config
+    path = name.replace("#", ID_SEP_KEY).split(ID_SEP_KEY)
+    for depth, part in enumerate(path):
+        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, dict) and "_target_" in node and depth == len(path) - 1:
+            return
+        else:
+            where = "#".join(path[:depth])
+            near = difflib.get_close_matches(part, node, n=1) if isinstance(node, dict) else []
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise ValueError(f"unknown option --{name}: {where} has no {part!r}{hint}")
 
 
 def plain(value: Any) -> Any:

@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _refusal(error: BaseException) -> BaseException | None:
     """Return the refusal of input behind an error (MONAI wraps what its parts raise); None for a defect."""
-    from monai_cryo.bundle.refusals import is_refusal
+    from monai_cryo._refusals import is_refusal
 
     cause: BaseException | None = error
     while cause is not None and not (is_refusal(cause) or isinstance(cause, OSError)):

@@ -9,7 +9,7 @@ import numpy as np
 from monai.data import Dataset
 
 from monai_cryo._described import Described
-from monai_cryo.bundle.refusals import is_refusal
+from monai_cryo._refusals import find_refusal
 from monai_cryo.data.memory import image_in_memory
 
 __all__ = ["RefusingDataset"]
@@ -43,11 +43,9 @@ class RefusingDataset(Described, Dataset):
         try:
             return {**self.transform(self.data[index]), "refused": ""}
         except Exception as error:  # MONAI wraps what its transforms raise
-            cause: BaseException | None = error
-            while cause is not None and not is_refusal(cause):
-                cause = cause.__cause__
-            if cause is None:
+            refusal = find_refusal(error)
+            if refusal is None:
                 raise
-            reason = " ".join(str(cause).split())
+            reason = " ".join(str(refusal).split())
         file = getattr(self.data, "file", lambda n: self.data[n]["file"])(index)
         return {**self.transform({"image": self._stand_in.clone(), "file": file}), "refused": reason}

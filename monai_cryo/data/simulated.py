@@ -17,8 +17,8 @@ from tqdm import tqdm
 from monai_cryo import __version__
 from monai_cryo._typing import Contrast, parse_contrast
 from monai_cryo.data.dataset import TemplateDataset
-from monai_cryo.handlers.parameters import flatten
 from monai_cryo.io.atomic import replacing, write_text
+from monai_cryo.io.columns import parameter_columns
 from monai_cryo.io.mrc import write_mrc
 
 __all__ = ["write_simulated"]
@@ -155,7 +155,7 @@ def _write_items(
                 write_mrc(folder / name, volume, library.voxel_size, overwrite=True)
             image_name, label_name = (f"{folder.name}/{name}" for name in names)
             row = {"image": image_name, "label": label_name, "class": library.classes[int(batch["class"][n])]}
-            yield {**row, **dict(flatten(label["parameters"][n]))}
+            yield {**row, **dict(parameter_columns(label["parameters"][n]))}
         done(len(images))
 
 

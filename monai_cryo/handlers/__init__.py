@@ -11,12 +11,14 @@ from monai_cryo.handlers.parameters import DrawnParameters
 from monai_cryo.handlers.predictions import PredictionsWriter
 from monai_cryo.handlers.report import Report, metrics_table
 from monai_cryo.handlers.scalars import TrainingScalars, ValidationScalars
+from monai_cryo.handlers.writer import LazySummaryWriter
 
 __all__ = [
     "AverageWeights",
     "Checkpoints",
     "DrawnParameters",
     "KeepBest",
+    "LazySummaryWriter",
     "ModelEvents",
     "PredictionGallery",
     "PredictionsWriter",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from pathlib import Path
@@ -56,7 +57,7 @@ class KeepBest:
 
     def __init__(self, network: nn.Module, output_dir: str, metric: str = "mean_iou") -> None:
         self.network, self.path, self.metric = network, Path(output_dir) / "model.pt", metric
-        self.score, self.epoch = math.nan, 0
+        self.score, self.epoch, self.digest = math.nan, 0, ""
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator, after its metrics and tables."""
@@ -70,16 +71,22 @@ class KeepBest:
             self.score, self.epoch = score, engine.state.epoch
             if idist.get_rank() == 0:
                 save_whole(self.network.state_dict(), self.path)
+                self.digest = _digest(self.path)
                 print(f"best so far by {self.metric}: saved to {self.path}", flush=True)
             engine.fire_event(ModelEvents.BEST_SAVED)
         elif idist.get_rank() == 0:
             print(f"{self.path} stays that of epoch {self.epoch}, {self.metric} {self.score:.3f}", flush=True)
 
-    def state_dict(self) -> dict[str, float]:
-        """Return the best score and its epoch: a resumed run must not let a worse model replace the best."""
-        return {"score": self.score, "epoch": self.epoch}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score, its epoch and its file: a resumed run must not let a worse model replace the best."""
+        return {"score": self.score, "epoch": self.epoch, "digest": self.digest}
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take them back, where the model they speak of is still there; a new folder begins anew."""
-        if self.path.is_file():
-            self.score, self.epoch = state["score"], int(state["epoch"])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them back where that very model is still there; else the next validation is the best so far."""
+        if self.path.is_file() and _digest(self.path) == state["digest"]:
+            self.score, self.epoch, self.digest = state["score"], int(state["epoch"]), state["digest"]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

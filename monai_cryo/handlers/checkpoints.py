@@ -35,12 +35,21 @@ class Checkpoints:
         Schedule that is stepped after every iteration; None: none.
     resume
         Checkpoint to go on from; ``auto``: that of `output_dir`, where there is one; None: a new run.
+    seed
+        Of the training: a run goes on with its own.
     """
 
     def __init__(
-        self, state: Mapping[str, Any], output_dir: str, lr_scheduler: Any = None, resume: str | None = None
+        self,
+        state: Mapping[str, Any],
+        output_dir: str,
+        lr_scheduler: Any = None,
+        resume: str | None = None,
+        seed: int = 0,
     ) -> None:
-        self.state, self.lr_scheduler = dict(state), lr_scheduler
+        if not isinstance(resume, str | None):
+            raise ValueError(f"resume must be a checkpoint, auto or null, got {resume!r}")
+        self.state, self.lr_scheduler, self.seed = dict(state), lr_scheduler, seed
         self.path = Path(output_dir) / _NAME
         self.resume = Path(resume) if resume is not None and resume != "auto" else None
         if resume == "auto" and self.path.is_file():
@@ -71,6 +80,7 @@ class Checkpoints:
                 **{name: part.state_dict() for name, part in self.state.items()},
                 "done": {"epoch": engine.state.epoch, "iteration": engine.state.iteration},
                 "epoch_size": _epoch_size(engine),
+                "seed": self.seed,
                 "random": _random_state(),
             },
             self.path,
@@ -83,10 +93,13 @@ class Checkpoints:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             done, size, random = content["done"], content["epoch_size"], content["random"]
+            seed = content["seed"]
             parts = {name: content[name] for name in self.state}
         except Exception as error:  # torch.load raises pickle errors of many kinds
             raise ValueError(f"{path} is no checkpoint of this bundle's training ({type(error).__name__})") from error
         self._check(engine, path, done, size, parts["network"])
+        if seed != self.seed:
+            raise ValueError(f"{path} was trained with seed {seed}: pass --seed {seed}, got {self.seed}")
         given = [{k: v for k, v in g.items() if k != "params"} for g in self.state["optimizer"].param_groups]
         for name, part in self.state.items():
             part.load_state_dict(parts[name])

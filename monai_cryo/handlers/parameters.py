@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,14 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from monai_cryo.io.atomic import replacing
-
-# numbers of a range, a position or a shift are shown; matrices, curves and fields are not
-_LONGEST = 3
+from monai_cryo.io.columns import parameter_columns
 
 
 class DrawnParameters:
     """After every epoch, write what its samples were drawn with: ``parameters.csv``, and histograms under ``drawn/``.
 
-    The file holds one line a sample of the last epoch, with its iteration and class; an empty field means that the
-    transform left the sample alone.
+    The file holds one line for each of the first `most` samples of the last epoch, with its iteration and class; an
+    empty field means that the transform left the sample alone. The histograms are of the same samples.
 
     Parameters
     ----------
@@ -31,7 +29,7 @@ class DrawnParameters:
     writer
         TensorBoard ``SummaryWriter``; None: none.
     most
-        Samples an epoch that are kept, the first ones.
+        Samples of an epoch that are kept, the first ones: a long epoch would fill the disk.
     """
 
     def __init__(self, classes: Sequence[str], output_dir: str, writer: Any = None, most: int = 10_000) -> None:
@@ -55,7 +53,7 @@ class DrawnParameters:
         room = self.most - len(self.rows)
         for index, drawn in list(zip(label["class"].tolist(), label["parameters"], strict=True))[: max(0, room)]:
             row = {"iteration": engine.state.iteration, "class": self.classes[index]}
-            self.rows.append({**row, **dict(flatten(drawn))})
+            self.rows.append({**row, **dict(parameter_columns(drawn))})
 
     def write(self, engine: Engine) -> None:
         """Write the table and the histograms."""
@@ -71,16 +69,3 @@ class DrawnParameters:
             values = [row[name] for row in self.rows if isinstance(row.get(name), float)]
             if values and name != "iteration":
                 self.writer.add_histogram(f"drawn/{name}", np.array(values), engine.state.iteration)
-
-
-def flatten(drawn: Mapping[str, Any] | None, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield name and value of every number, word and short list of nested parameters; names joined by points."""
-    for key, value in (drawn or {}).items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{name}.")
-        elif isinstance(value, list | tuple):
-            if len(value) <= _LONGEST and not any(isinstance(v, list | tuple) for v in value):
-                yield from flatten({str(i): v for i, v in enumerate(value)}, f"{name}.")
-        elif value is not None:
-            yield name, value

@@ -10,6 +10,8 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from monai_cryo.io.atomic import write_text
+
 __all__ = ["PredictionsWriter"]
 
 _REFUSED = ["file", "reason"]
@@ -53,7 +55,7 @@ class PredictionsWriter:
             self.done.clear()
         rows = [["file", "class", *(f"p_{name}" for name in self.classes)]]
         rows += [[file, kind, *numbers] for file, (kind, numbers) in self.done.items()]
-        self.path.write_text(_text(rows), encoding="utf-8")
+        write_text(self.path, _text(rows))
 
     def collect(self, engine: Engine) -> None:
         """Write the decoded predictions of this batch."""
@@ -68,7 +70,7 @@ class PredictionsWriter:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_text(rows))
         if self.refused:
-            self.refused_path.write_text(_text([_REFUSED, *self.refused]), encoding="utf-8")
+            write_text(self.refused_path, _text([_REFUSED, *self.refused]))
 
     def finish(self) -> None:
         """Raise ValueError, in one line, if a file was refused."""

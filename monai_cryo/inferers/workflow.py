@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from monai_cryo.bundle.refusals import is_refusal
+from monai_cryo._refusals import is_refusal
 from monai_cryo.inferers.records import TomogramRecord, read_record, write_record
 from monai_cryo.inferers.sharing import my_share, process_rank
 from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai_cryo.io.atomic import replacing, write_text
+from monai_cryo.io.columns import parameter_columns
 from monai_cryo.io.curves import measure_noise_spectrum, read_mtf
 from monai_cryo.io.monai_mrc import MRCReader, MRCWriter
 from monai_cryo.io.mrc import SUFFIXES, has_mrc_suffix, read_mrc, write_mrc
@@ -44,6 +45,7 @@ __all__ = [
     "mapped_mrc",
     "measure_noise_spectrum",
     "open_tomogram",
+    "parameter_columns",
     "particle_images",
     "positions",
     "read_mrc",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
-from monai_cryo.inferers.tomograms import TomogramReading
 from monai_cryo.io.picks import Picks
-from monai_cryo.io.tomogram import to_source_index
+from monai_cryo.io.tomogram import Tomogram, to_source_index
 
 __all__ = ["COLOURS", "draw_tomogram"]
 
@@ -19,8 +19,28 @@ COLOURS = ("#e6194b", "#4363d8", "#3cb44b", "#ffe119", "#911eb4", "#f58231", "#4
 _SLAB, _SMOOTH = 5, 1.0
 
 
+class _Labels(Protocol):
+    @property
+    def labels(self) -> NDArray[Any]: ...
+
+
+class _Reading(Protocol):
+    """What is drawn of a :class:`monai_cryo.inferers.TomogramReading`."""
+
+    @property
+    def tomogram(self) -> Tomogram: ...
+    @property
+    def volume(self) -> NDArray[Any]: ...
+    @property
+    def voxel_size(self) -> float: ...
+    @property
+    def classes(self) -> list[str]: ...
+    @property
+    def reading(self) -> _Labels: ...
+
+
 def draw_tomogram(
-    reading: TomogramReading,
+    reading: _Reading,
     picks: Picks | None = None,
     diameters_a: Mapping[str, float] | None = None,
     title: str = "",
@@ -100,7 +120,7 @@ def draw_tomogram(
     return figure
 
 
-def _to_reading(index: np.ndarray, reading: TomogramReading) -> np.ndarray:
+def _to_reading(index: np.ndarray, reading: _Reading) -> np.ndarray:
     """Indices into the volume as it was read, of indices into the tomogram."""
     zero, one = to_source_index([[0, 0, 0], [1, 1, 1]], reading.tomogram, reading.volume.shape, reading.voxel_size)
     return (index - zero) / (one - zero)

@@ -14,7 +14,6 @@ from torch import nn
 
 from monai_cryo.handlers import AverageWeights, Checkpoints, DrawnParameters, KeepBest, Report, ValidationScalars
 from monai_cryo.handlers import best as best_module
-from monai_cryo.handlers.parameters import flatten
 from monai_cryo.networks import facts_in, with_facts
 
 FACTS = {"classes": ["a", "b"]}
@@ -204,24 +203,6 @@ def test_the_average_follows_its_formula():
 def test_the_average_carries_the_record():
     average = AverageWeights(with_facts(nn.Linear(1, 1), FACTS), 0.9)
     assert facts_in(average.network.state_dict()) == FACTS
-
-
-DRAWN = {
-    "RandPosed": {"rotation": [[1.0] * 3] * 3, "curve": [1.0] * 4, "shift_vox": [0.5, -1.0, 2.0]},
-    "FourierComposed": {"RandSNR": {"snr": 0.25, "seed": 123, "stage": "after"}, "RandMissingWedge": None},
-}
-
-
-def test_nested_parameters_become_columns():
-    assert dict(flatten(DRAWN)) == {
-        "RandPosed.shift_vox.0": 0.5,
-        "RandPosed.shift_vox.1": -1.0,
-        "RandPosed.shift_vox.2": 2.0,
-        "FourierComposed.RandSNR.snr": 0.25,
-        "FourierComposed.RandSNR.seed": 123,
-        "FourierComposed.RandSNR.stage": "after",
-    }
-    assert not dict(flatten(None))
 
 
 class Writer:

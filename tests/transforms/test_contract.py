@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, OneOf, SomeOf
 
 import monai_cryo.transforms as T  # noqa: N812
-from monai_cryo.bundle import is_refusal
+from monai_cryo._refusals import is_refusal
 from monai_cryo.transforms.base import RandDrawable
 
 VOXEL = 13.68

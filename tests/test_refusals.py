@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from monai_cryo._refusals import is_refusal, show_error
 from monai_cryo._typing import parse_contrast
-from monai_cryo.bundle import is_refusal, show_error
 from monai_cryo.io import atomic
 from monai_cryo.networks import facts_in
 

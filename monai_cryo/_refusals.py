@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent
 _RAISE = dis.opmap["RAISE_VARARGS"]
 _SWITCH = "MONAI_CRYO_TRACEBACK"
 
@@ -34,16 +34,22 @@ def is_refusal(error: BaseException) -> bool:
     return ours and code.co_code[trace.tb_lasti] == _RAISE
 
 
+def find_refusal(error: BaseException) -> BaseException | None:
+    """Return the refusal behind an error, for MONAI wraps what its parts raise in others; None for a defect."""
+    cause: BaseException | None = error
+    while cause is not None and not is_refusal(cause):
+        cause = cause.__cause__
+    return cause
+
+
 def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a refusal alone, without the RuntimeErrors that MONAI wraps it in; all else with its traceback.
 
     For `sys.excepthook`. The environment variable MONAI_CRYO_TRACEBACK, set to anything, shows every traceback.
     """
-    cause: BaseException | None = error
-    while cause is not None and not is_refusal(cause):
-        cause = cause.__cause__
-    if cause is None or os.environ.get(_SWITCH):
+    refusal = find_refusal(error)
+    if refusal is None or os.environ.get(_SWITCH):
         sys.__excepthook__(kind, error, trace)
     else:
-        line = " ".join(str(cause).split())
+        line = " ".join(str(refusal).split())
         print(f"monai_cryo: error: {line} ({_SWITCH}=1 shows where)", file=sys.stderr)

@@ -1,0 +1,31 @@
+"""A TensorBoard log that begins with the first thing to log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class LazySummaryWriter:
+    """``torch.utils.tensorboard.SummaryWriter``, made when it is first used: a refused run leaves no event file.
+
+    Parameters
+    ----------
+    log_dir
+        Folder of the log.
+    """
+
+    def __init__(self, log_dir: str) -> None:
+        self.log_dir = log_dir
+
+    def __repr__(self) -> str:
+        return f"LazySummaryWriter(log_dir={self.log_dir!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        """Make the writer, once, and hand on to it."""
+        if name.startswith("__") or name == "_writer":
+            raise AttributeError(name)
+        from torch.utils.tensorboard import SummaryWriter
+
+        if "_writer" not in self.__dict__:
+            self.__dict__["_writer"] = SummaryWriter(log_dir=self.log_dir)
+        return getattr(self.__dict__["_writer"], name)
