@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,15 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from monai_cryo.handlers import AverageWeights, Checkpoints, DrawnParameters, KeepBest, Report, ValidationScalars
+from monai_cryo.handlers import (
+    AverageWeights,
+    Checkpoints,
+    DrawnParameters,
+    KeepBest,
+    LazySummaryWriter,
+    Report,
+    ValidationScalars,
+)
 from monai_cryo.handlers import best as best_module
 from monai_cryo.networks import facts_in, with_facts
 
@@ -244,3 +253,35 @@ def test_validation_stands_on_the_trainings_axis():
     engine.add_event_handler(Events.STARTED, lambda e: e.state.metrics.update(accuracy=0.5))
     engine.run([0], max_epochs=3)
     assert writer.scalars == [("validation/accuracy", 0.5, 150)]
+
+
+def test_a_foreign_model_in_the_folder_is_not_taken_for_the_best(tmp_path):
+    network = torch.nn.Linear(1, 1)
+    (tmp_path / "a").mkdir()
+    first = KeepBest(network, str(tmp_path / "a"))
+    engine = Engine(lambda *_: None)
+    first.attach(engine)
+    engine.state.metrics = {"mean_iou": 0.7}
+    first(engine)
+    again = KeepBest(network, str(tmp_path / "a"))
+    again.load_state_dict(first.state_dict())
+    assert again.score == 0.7
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "model.pt").write_bytes(b"another run's")
+    elsewhere = KeepBest(network, str(tmp_path / "b"))
+    elsewhere.load_state_dict(first.state_dict())
+    assert math.isnan(elsewhere.score)
+
+
+def test_a_log_begins_with_the_first_thing_to_log(tmp_path):
+    writer = LazySummaryWriter(str(tmp_path / "log"))
+    assert not (tmp_path / "log").exists()
+    writer.add_scalar("a", 1.0, 1)
+    writer.close()
+    assert len(list((tmp_path / "log").iterdir())) == 1
+
+
+@pytest.mark.parametrize("resume", [True, 3])
+def test_resume_is_a_file_or_a_word(tmp_path, resume):
+    with pytest.raises(ValueError, match="resume must be a checkpoint, auto or null"):
+        Checkpoints({}, str(tmp_path), resume=resume)

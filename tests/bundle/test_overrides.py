@@ -1,0 +1,52 @@
+"""Options that nothing reads, words that cannot be meant, places that are not there: refused before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from monai_cryo.bundle.command import check_overrides
+
+
+def argv(root, *options, files=("train", "quick")):
+    names = [str(root / "configs" / f"{n}.yaml") for n in files]
+    return ["/x/monai/bundle/__main__.py", "run", "training", "--config_file", str(names), *options]
+
+
+@pytest.mark.parametrize(
+    ("options", "files"),
+    [
+        (("--snr", "[0.1,1]", "--lr_scheduler", "null"), ("train", "quick")),
+        (("--train#trainer#amp", "false"), ("train",)),
+        (("--simulation#transforms#0#shift_vox", "[-1,1]"), ("train",)),
+        (("--dataset_dir", "x", "--bundle_root", "y"), ("train",)),
+        (("--neighbours", "[0,2]", "--noise_lowpass", "null", "--shift_vox", "[-1,1]"), ("train", "robust", "quick")),
+        (("--skip_unknown", "TRUE"), ("evaluate",)),
+        (("--hold_out", "['6qzp']", "--templates", "x.yaml", "--ema", "null"), ("train", "quick")),
+    ],
+)
+def test_what_is_read_passes(bundle_root, options, files):
+    check_overrides(argv(bundle_root, *options, files=files))
+
+
+@pytest.mark.parametrize("name", ["missing_angle_deg", "intensity_contrast", "standardize", "snr_region"])
+def test_constants_that_nothing_reads(bundle_root, name):
+    check_overrides(argv(bundle_root, f"--{name}", "1"))
+    with pytest.raises(ValueError, match=rf"--{name} has no effect: nothing in .*robust\.yaml.* reads it"):
+        check_overrides(argv(bundle_root, f"--{name}", "1", files=("train", "robust", "quick")))
+
+
+@pytest.mark.parametrize(
+    ("options", "files", "message"),
+    [
+        (("--skip_unknown", "no"), ("evaluate",), "--skip_unknown must be true or false, got 'no'"),
+        (("--save_masks", "maybe"), ("inference",), "--save_masks must be true or false, got 'maybe'"),
+        (("--max_epochs", "0"), ("train",), "--max_epochs must be a whole number > 0, got '0'"),
+        (("--batch_size", "abc"), ("train",), "--batch_size must be a whole number > 0, got 'abc'"),
+        (("--train#epochs", "3"), ("train",), "unknown option --train#epochs: train has no 'epochs'"),
+        (("--train#trianer#max_epochs", "3"), ("train",), "did you mean trainer?"),
+    ],
+)
+def test_what_cannot_be_meant(bundle_root, options, files, message):
+    with pytest.raises(ValueError, match="--") as error:
+        check_overrides(argv(bundle_root, *options, files=files))
+    assert message in str(error.value)
