@@ -12,6 +12,7 @@ import torch
 from monai.transforms import Transform
 from torch import Tensor, nn
 
+from monai_cryo._described import Described
 from monai_cryo._typing import parse_contrast
 from monai_cryo.bundle.builder import build_network, build_transform, describe_network, describe_transform
 from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet, facts_in, with_facts
@@ -20,7 +21,7 @@ from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet, facts_in, with
 RECORD_KEYS = ("classes", "voxel_size", "box", "contrast", "normalize", "network")
 
 
-class ModelRecord:
+class ModelRecord(Described):
     """What a training is for.
 
     Parameters

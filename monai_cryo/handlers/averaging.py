@@ -8,8 +8,10 @@ from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from torch import nn
 
+from monai_cryo._described import Described
 
-class AverageWeights:
+
+class AverageWeights(Described):
     """Exponential moving average of a network's weights, by Ignite's ``EMAHandler``.
 
     After n iterations the decay is min(`decay`, (1 + n) / (10 + n)), as TensorFlow's ``ExponentialMovingAverage`` has

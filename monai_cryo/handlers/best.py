@@ -13,6 +13,7 @@ import torch
 from ignite.engine import Engine, EventEnum, Events
 from torch import nn
 
+from monai_cryo._described import Described
 from monai_cryo.io.atomic import replacing
 
 
@@ -42,7 +43,7 @@ def save_whole(content: Any, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-class KeepBest:
+class KeepBest(Described):
     """Save the model whenever an evaluation beats all before it, and fire `ModelEvents.BEST_SAVED`.
 
     Parameters

@@ -11,13 +11,14 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
+from monai_cryo._described import Described
 from monai_cryo.handlers.best import save_whole
 from monai_cryo.networks import facts_in
 
 _NAME = "checkpoint.pt"
 
 
-class Checkpoints:
+class Checkpoints(Described):
     """Save the run after every epoch, and go on from an earlier one where asked.
 
     A resumed run is the one it would have been: its weights, averages, moments, best score and random streams are the

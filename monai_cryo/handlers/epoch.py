@@ -6,12 +6,14 @@ from typing import Protocol
 
 from ignite.engine import Engine, Events
 
+from monai_cryo._described import Described
+
 
 class _HasSetEpoch(Protocol):
     def set_epoch(self, epoch: int) -> None: ...
 
 
-class SetEpoch:
+class SetEpoch(Described):
     """Call ``sampler.set_epoch`` at the start of every epoch, counted from 0; right after a resume too."""
 
     def __init__(self, sampler: _HasSetEpoch) -> None:

@@ -9,12 +9,13 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from monai_cryo._described import Described
 from monai_cryo.handlers.best import results_event
 from monai_cryo.io.atomic import replacing
 from monai_cryo.visualize.predictions import Example, draw_predictions, figure_to_array
 
 
-class PredictionGallery:
+class PredictionGallery(Described):
     """Keep the first samples of each class in an evaluation; draw them when it is done.
 
     Parameters

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 
+from monai_cryo._described import Described
 from monai_cryo.io.atomic import replacing
 from monai_cryo.io.columns import parameter_columns
 
 
-class DrawnParameters:
+class DrawnParameters(Described):
     """After every epoch, write what its samples were drawn with: ``parameters.csv``, and histograms under ``drawn/``.
 
     The file holds one line for each of the first `most` samples of the last epoch, with its iteration and class; an

@@ -10,6 +10,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from monai_cryo._described import Described
 from monai_cryo.io.atomic import write_text
 
 __all__ = ["PredictionsWriter"]
@@ -17,7 +18,7 @@ __all__ = ["PredictionsWriter"]
 _REFUSED = ["file", "reason"]
 
 
-class PredictionsWriter:
+class PredictionsWriter(Described):
     """Write ``predictions.csv`` (``file,class,p_<class>...``) row by row, and what was refused to ``refused.csv``.
 
     Parameters

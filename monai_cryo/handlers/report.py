@@ -9,12 +9,13 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from monai_cryo._described import Described
 from monai_cryo.handlers.best import results_event
 from monai_cryo.io.atomic import write_text
 from monai_cryo.metrics import TwoBranchMetrics
 
 
-class Report:
+class Report(Described):
     """Print the table when an evaluation is done, and write ``metrics.json``.
 
     Parameters

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from monai_cryo._described import Described
 
-class TrainingScalars:
+
+class TrainingScalars(Described):
     """Write the loss, its two parts and the learning rate after every iteration, under ``train/``.
 
     Parameters
@@ -38,7 +40,7 @@ class TrainingScalars:
         self.writer.add_scalar("train/learning_rate", self.optimizer.param_groups[0]["lr"], step)
 
 
-class ValidationScalars:
+class ValidationScalars(Described):
     """Write every metric of a validation under ``validation/``, at the training's iteration.
 
     Parameters

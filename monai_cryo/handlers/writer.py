@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from monai_cryo._described import Described
 
-class LazySummaryWriter:
+
+class LazySummaryWriter(Described):
     """``torch.utils.tensorboard.SummaryWriter``, made when it is first used: a refused run leaves no event file.
 
     Parameters
@@ -16,9 +18,6 @@ class LazySummaryWriter:
 
     def __init__(self, log_dir: str) -> None:
         self.log_dir = log_dir
-
-    def __repr__(self) -> str:
-        return f"LazySummaryWriter(log_dir={self.log_dir!r})"
 
     def __getattr__(self, name: str) -> Any:
         """Make the writer, once, and hand on to it."""

@@ -15,13 +15,14 @@ from monai.metrics.meaniou import compute_iou
 from monai.utils import convert_to_tensor, evenly_divisible_all_gather
 from torch import Tensor
 
+from monai_cryo._described import Described
 from monai_cryo.metrics.masks import selected_masks
 from monai_cryo.networks.output import check_output
 
 __all__ = ["TwoBranchMetrics"]
 
 
-class TwoBranchMetrics(Metric):
+class TwoBranchMetrics(Described, Metric):
     """Classification and segmentation scores.
 
     ``engine.state.metrics`` receives ``accuracy``, ``balanced_accuracy``, ``pixel_accuracy``, ``mean_iou``,

@@ -103,7 +103,7 @@ class TwoBranchNet(nn.Module):
     Raises
     ------
     ValueError
-        If the number of features or fc widths, or the precision, is not one of the above.
+        If the number of features or fc widths, the dropout or the precision is not one of the above.
 
     Notes
     -----
@@ -134,6 +134,8 @@ class TwoBranchNet(nn.Module):
             raise ValueError(f"features must hold 5 channel counts, got {tuple(features)}")
         if len(fc) != 2:
             raise ValueError(f"fc must hold 2 layer widths, got {tuple(fc)}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be a probability below 1, got {dropout!r}")
         check_word("precision", precision, Precision)
         self.in_channels = in_channels
         self.num_classes = num_classes

@@ -128,6 +128,8 @@ def test_refuses_other_inputs(shape: tuple[int, ...]) -> None:
     [
         ({"features": (8, 16)}, r"features must hold 5 channel counts, got \(8, 16\)"),
         ({"fc": (8,)}, r"fc must hold 2 layer widths, got \(8,\)"),
+        ({"dropout": 2}, "dropout must be a probability below 1, got 2"),
+        ({"dropout": -0.1}, "dropout must be a probability below 1, got -0.1"),
         ({"precision": "float16"}, r"precision must be one of auto, float32, bfloat16, got 'float16'"),
     ],
 )
