@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_cryo.bundle.command import check_overrides, plain, save_config, start
+from monai_cryo.bundle.command import check_overrides, save_config, start
 from monai_cryo.bundle.record import RECORD_KEYS, ModelRecord, TrainedModel, check_facts, read_model
 from monai_cryo.bundle.root import bundle_root, say_where
 
@@ -13,7 +13,6 @@ __all__ = [
     "bundle_root",
     "check_facts",
     "check_overrides",
-    "plain",
     "read_model",
     "save_config",
     "say_where",

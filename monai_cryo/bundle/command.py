@@ -25,6 +25,11 @@ from monai_cryo._refusals import show_error
 from monai_cryo.io.atomic import write_text
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None, "~": None}
+#: options that are whole numbers, and the lowest they may be
+_LOWEST = {"max_epochs": 1, "epoch_length": 1, "batch_size": 1, "val_length": 1, "val_interval": 1}
+_LOWEST |= {"seed": 0, "num_workers": 0}
+#: what MONAI asks of every bundle, read or not
+_UNREAD = {"bundle_root", "dataset_dir"}
 
 
 @dataclass
@@ -50,6 +55,8 @@ def start(argv: Sequence[str] | None = None) -> None:
     """Begin a bundle run: refuse unknown options now, and end with one line instead of a page where input is bad.
 
     ``monai.bundle`` accepts a mistyped ``--max_iteration`` in silence; here it is an error that names the near match.
+    ``true``, ``false`` and ``null`` on the command line, which it hands over as words or leaves out, are put into the
+    config as YAML reads them.
 
     Raises
     ------
@@ -57,7 +64,11 @@ def start(argv: Sequence[str] | None = None) -> None:
         On an option that no config has at its top level, or a word that belongs to none.
     """
     sys.excepthook = show_error
-    check_overrides(sys.argv if argv is None else argv)
+    argv = sys.argv if argv is None else argv
+    check_overrides(argv)
+    command, parser = _read(argv), _running_parser()
+    if command is not None and parser is not None:
+        _lay_over(parser, command)
 
 
 def check_overrides(argv: Sequence[str]) -> None:
@@ -83,22 +94,14 @@ def check_overrides(argv: Sequence[str]) -> None:
             raise ValueError(f"unknown option --{name}: {hint}")
         if top in own:
             continue
-        _check_nested(name, config)
-        default = config[top]
-        if top == name and isinstance(default, bool) and text.lower() not in ("", "true", "false"):
+        if isinstance(_default(name, config), bool) and text.lower() not in ("true", "false"):
             raise ValueError(f"--{name} must be true or false, got {text!r}")
-        if name in COUNTS and not (text.isdecimal() and int(text) > 0):
-            raise ValueError(f"--{name} must be a whole number > 0, got {text!r}")
-        if _is_constant(default) and top not in read | UNREAD:
+        if name in _LOWEST and not (text.isdecimal() and int(text) >= _LOWEST[name]):
+            raise ValueError(f"--{name} must be a whole number >= {_LOWEST[name]}, got {text!r}")
+        if _is_constant(config[top]) and top not in read | _UNREAD:
             raise ValueError(f"--{name} has no effect: nothing in {', '.join(command.files)} reads it")
     if len(command.words) > 1:
         raise ValueError(f"unexpected {command.words[1]!r} on the command line: options begin with --")
-
-
-#: options that count something
-COUNTS = ("max_epochs", "epoch_length", "batch_size", "val_length", "val_interval")
-#: what MONAI asks of every bundle, read or not
-UNREAD = {"bundle_root", "dataset_dir"}
 
 
 def _is_constant(value: Any) -> bool:
@@ -117,13 +120,18 @@ def _references(value: Any) -> set[str]:
     if isinstance(value, list):
         return set().union(*(_references(v) for v in value)) if value else set()
     if isinstance(value, str) and value[:1] in "$@%":
-        found = set(re.findall(r"[@%]([A-Za-z_]\w*)", value))
-        return found | set(re.findall(r"\b([a-z_]\w*)\b", value)) if value[:1] == "$" else found
+        return set(re.findall(r"[@%]([A-Za-z_]\w*)", value))
     return set()
 
 
-def _check_nested(name: str, config: dict[str, Any]) -> None:
-    """Refuse an option such as ``train#epochs`` whose place is not in the config; arguments of an object may be new."""
+def _default(name: str, config: dict[str, Any]) -> Any:
+    """Return what the config has at the place of an option; None for an argument of an object that is not set there.
+
+    Raises
+    ------
+    ValueError
+        On a place that is not there, such as ``train#epochs``.
+    """
     node: Any = config
     path = name.replace("#", ID_SEP_KEY).split(ID_SEP_KEY)
     for depth, part in enumerate(path):
@@ -132,16 +140,37 @@ def _check_nested(name: str, config: dict[str, Any]) -> None:
         elif isinstance(node, dict) and part in node:
             node = node[part]
         elif isinstance(node, dict) and "_target_" in node and depth == len(path) - 1:
-            return
+            return None
         else:
             where = "#".join(path[:depth])
             near = difflib.get_close_matches(part, node, n=1) if isinstance(node, dict) else []
             hint = f": did you mean {near[0]}?" if near else ""
             raise ValueError(f"unknown option --{name}: {where} has no {part!r}{hint}")
+    return node
 
 
-def plain(value: Any) -> Any:
-    """Read ``true``, ``false`` and ``null`` as YAML does; `monai.bundle` hands them over as text. Else: `value`."""
+def _running_parser() -> ConfigParser | None:
+    """Return the parser that evaluates the calling expression: MONAI hands it to none; None outside of one."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if isinstance(found := frame.f_locals.get("self"), ConfigParser):
+            return found
+        frame = frame.f_back
+    return None
+
+
+def _lay_over(parser: ConfigParser, command: Command) -> None:
+    """Put the options of a command into its config, as `monai.bundle` does, but with words as YAML reads them."""
+    for name, text in command.options.items():
+        if _top(name) in parser.config:
+            parser[name.replace("#", ID_SEP_KEY)] = _as_yaml(DefaultParseValue(text))
+
+
+def _as_yaml(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_as_yaml(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _as_yaml(v) for k, v in value.items()}
     return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
 
 
@@ -166,10 +195,7 @@ def save_config(output_dir: str, writer: Any = None, argv: Sequence[str] | None 
         return
     parser = ConfigParser()
     parser.read_config(command.files)
-    for name, text in command.options.items():
-        value = DefaultParseValue(text)
-        if _top(name) in parser.config and value is not None:  # as monai.bundle does
-            parser[name.replace("#", ID_SEP_KEY)] = value
+    _lay_over(parser, command)
     del parser.config[parser.meta_key]
     line = "python -m monai.bundle " + shlex.join(argv[1:])
     versions = f"monai_cryo {__version__}, monai {monai.__version__}, torch {torch.__version__}"
@@ -209,8 +235,8 @@ def _read(argv: Sequence[str]) -> Command | None:
             command.words.append(part)
             continue
         name, given, value = part[2:].partition("=")
-        if not given and rest and not rest[0].startswith("--"):
-            value = rest.pop(0)
+        if not given:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "True"
         command.options[name] = value
     files = command.options.get("config_file", "")
     command.files = [file.strip(" '\"") for file in files.strip("[] ").split(",")] if files else []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
+import fire
 import pytest
 import yaml
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import run as run_bundle
 
-from monai_cryo.bundle import check_overrides, plain, save_config
+from monai_cryo.bundle import check_overrides, save_config
 
 
 def argv(root, *options):
@@ -47,11 +51,36 @@ def test_other_programs_are_left_alone():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("true", True), ("False", False), ("null", None), ("None", None), ("batch", "batch"), (0.5, 0.5), (False, False)],
+    [
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("None", None),
+        ("batch", "batch"),
+        ("0.5", 0.5),
+        ("[null,2]", [None, 2]),
+        ("{after: null}", {"after": None}),
+        (None, True),  # the option alone
+    ],
 )
-def test_words_mean_what_yaml_means(text, value):
-    assert plain(text) is value or plain(text) == value
-    assert type(plain(text)) is type(value)
+@pytest.mark.parametrize("name", ["option", "part#inner"])
+@pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")  # says MONAI of every config
+def test_words_mean_what_yaml_means(tmp_path, monkeypatch, name, text, value):
+    """Also None, which `monai.bundle` leaves out, and places within."""
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "imports: [$import monai_cryo.bundle as bundle]\noption: 7\npart: {inner: 7}\n"
+        'read: ["@option", "@part#inner"]\ninitialize: [$bundle.start()]\nrun: ["@read"]\n'
+    )
+    command = ["monai.bundle", "run", "--config_file", str(file), f"--{name}", *([] if text is None else [text])]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # start() sets it
+    with monkeypatch.context() as quiet:
+        quiet.chdir(tmp_path)
+        ran = []
+        quiet.setattr(ConfigWorkflow, "finalize", lambda flow: ran.append(flow.parser.get_parsed_content("read")))
+        fire.Fire(component={"run": run_bundle}, command=command[1:])
+    assert ran == [[value, 7] if name == "option" else [7, value]]
 
 
 class Writer:
@@ -76,9 +105,9 @@ def test_the_config_that_ran_is_kept_and_runs_again(bundle_root, tmp_path):
     config = yaml.safe_load(text)
     assert config["snr"] == [0.1, 2]
     assert config["train"]["trainer"]["max_epochs"] == 7
-    assert config["norm"] == "batch"  # of quick.yaml; None leaves an option alone, as in monai.bundle
+    assert config["norm"] is None
     merged = ConfigParser.load_config_files(argv(bundle_root)[4].strip("[]").replace("'", "").split(", "))
-    untouched = set(merged) - {"snr", "train", "box"}
+    untouched = set(merged) - {"snr", "train", "box", "norm"}
     assert set(config) == set(merged)
     assert {k: config[k] for k in untouched} == {k: merged[k] for k in untouched}
     assert "snr:" in writer.texts["config"]

@@ -40,8 +40,15 @@ def test_constants_that_nothing_reads(bundle_root, name):
     [
         (("--skip_unknown", "no"), ("evaluate",), "--skip_unknown must be true or false, got 'no'"),
         (("--save_masks", "maybe"), ("inference",), "--save_masks must be true or false, got 'maybe'"),
-        (("--max_epochs", "0"), ("train",), "--max_epochs must be a whole number > 0, got '0'"),
-        (("--batch_size", "abc"), ("train",), "--batch_size must be a whole number > 0, got 'abc'"),
+        (("--max_epochs", "0"), ("train",), "--max_epochs must be a whole number >= 1, got '0'"),
+        (("--batch_size", "abc"), ("train",), "--batch_size must be a whole number >= 1, got 'abc'"),
+        (("--seed", "x"), ("train",), "--seed must be a whole number >= 0, got 'x'"),
+        (("--num_workers", "-1"), ("evaluate",), "--num_workers must be a whole number >= 0, got '-1'"),
+        (
+            ("--train#dataloader#num_workers", "2", "--validate#dataset#balanced", "no"),
+            ("train",),
+            "true or false, got 'no'",
+        ),
         (("--train#epochs", "3"), ("train",), "unknown option --train#epochs: train has no 'epochs'"),
         (("--train#trianer#max_epochs", "3"), ("train",), "did you mean trainer?"),
     ],

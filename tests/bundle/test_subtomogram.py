@@ -292,6 +292,14 @@ def test_bad_input_ends_in_one_line(bundle_root, tmp_path):
     assert f"error: {tmp_path / 'broken.pt'} is no readable model file" in one_line(done)
 
 
+def test_a_refused_command_leaves_an_earlier_run_alone(bundle_root, tmp_path):
+    (tmp_path / "config.yaml").write_text("of a finished run")
+    done = run(bundle_root, "training", "train", "quick", snr="[0,1]", output_dir=tmp_path)
+    assert "snr must be > 0" in one_line(done)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    assert (tmp_path / "config.yaml").read_text() == "of a finished run"
+
+
 @pytest.mark.parametrize(
     ("run_id", "names", "options", "message"),
     [
@@ -299,6 +307,8 @@ def test_bad_input_ends_in_one_line(bundle_root, tmp_path):
         ("training", ["train"], {"snr": [0, 1]}, "snr must be > 0"),
         ("training", ["train"], {"templates": "nowhere.yaml"}, "nowhere.yaml"),
         ("training", ["train"], {"resume": "nowhere.pt"}, "no checkpoint nowhere.pt to resume from"),
+        ("training", ["train"], {"resume": True}, "resume must be a checkpoint, auto or null, got True"),
+        ("training", ["train"], {"dropout": 2}, "dropout must be a probability below 1, got 2"),
         ("training", ["train"], {"contrast": "grey"}, "contrast must be "),
         ("training", ["train"], {"ema": 1}, "must lie between 0 and 1, got 1"),
         ("evaluating", ["evaluate"], {"dataset_dir": "/nowhere"}, "no /nowhere/dataset.json"),
@@ -324,7 +334,7 @@ def test_bad_options_are_refusals(bundle_root, tmp_path, monkeypatch, capsys, ru
     assert said.startswith("monai_cryo: error: ")
     assert said.count("\n") == 1
     assert message in said
-    assert not (tmp_path / "out" / "model.pt").exists()
+    assert not (tmp_path / "out").exists()
 
 
 class TestZooChecks:
