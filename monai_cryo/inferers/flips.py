@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from monai.inferers import SimpleInferer
 from torch import Tensor
 
 from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet
+from monai_cryo.networks.output import check_output, one_tensor
 
 __all__ = ["WEDGE_FLIPS", "BoxInferer"]
 
@@ -18,7 +21,7 @@ WEDGE_FLIPS: tuple[tuple[int, ...], ...] = ((), (-2,), (-3, -1), (-3, -2, -1))
 
 
 class BoxInferer(SimpleInferer):
-    """Read boxes with a `TwoBranchTensorNet`, averaged over `WEDGE_FLIPS` where asked.
+    """Read boxes into one tensor, as `TwoBranchTensorNet` gives it, averaged over `WEDGE_FLIPS` where asked.
 
     Parameters
     ----------
@@ -31,15 +34,28 @@ class BoxInferer(SimpleInferer):
         self.flips = flips
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the network's answer (B, K, D, H, W), as `TwoBranchTensorNet` gives it."""
-        if not self.flips:
-            return super().__call__(inputs, network, *args, **kwargs)
-        if not isinstance(network, TwoBranchTensorNet):
-            raise ValueError(f"flips need a TwoBranchTensorNet, got {type(network).__name__}")
+        """Return the answer (B, K, D, H, W) of a network that gives it, or logits and masks as `TwoBranchNet` does.
+
+        Raises
+        ------
+        ValueError
+            If the network gives neither, or flips are asked of one that gives one tensor alone.
+        """
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
-        answers = [(axes, TwoBranchNet.forward(network, image.flip(axes))) for axes in WEDGE_FLIPS]
-        classes = torch.stack([a["logits"].softmax(1) for _, a in answers]).mean(0)
-        masks = torch.stack([a["masks"].sigmoid().flip(axes) for axes, a in answers]).mean(0)
-        # as TwoBranchTensorNet says: the mask of the most probable class, of every other class its probability - 1
-        predicted = torch.zeros_like(classes, dtype=torch.bool).scatter(1, classes.argmax(1, keepdim=True), True)
-        return torch.where(predicted[:, :, None, None, None], masks, (classes - 1)[:, :, None, None, None])
+        if not self.flips:
+            answer = super().__call__(image, network, *args, **kwargs)
+            return answer if isinstance(answer, Tensor) else _average([answer])
+        answer_of = partial(TwoBranchNet.forward, network) if isinstance(network, TwoBranchTensorNet) else network
+        return _average([_flipped(answer_of(image.flip(axes)), axes) for axes in WEDGE_FLIPS])
+
+
+def _flipped(answer: Any, axes: tuple[int, ...]) -> dict[str, Tensor]:
+    logits, masks = check_output(answer)
+    return {"logits": logits, "masks": masks.flip(axes)}
+
+
+def _average(answers: Sequence[Any]) -> Tensor:
+    """One tensor of the mean probabilities of several answers."""
+    pairs = [check_output(answer) for answer in answers]
+    classes = torch.stack([logits.softmax(1) for logits, _ in pairs]).mean(0)
+    return one_tensor(classes, torch.stack([masks.sigmoid() for _, masks in pairs]).mean(0))

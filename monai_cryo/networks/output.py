@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["check_output"]
+__all__ = ["check_output", "one_tensor"]
 
 
 def check_output(output: Any) -> tuple[Tensor, Tensor]:
@@ -36,6 +37,21 @@ def check_output(output: Any) -> tuple[Tensor, Tensor]:
             f"got {_describe(output)}"
         )
     return logits, masks
+
+
+def one_tensor(classes: Tensor, masks: Tensor) -> Tensor:
+    """Return the answers as one tensor (B, K, D, H, W), as :class:`~.two_branch.TwoBranchTensorNet` describes it.
+
+    Parameters
+    ----------
+    classes
+        Probabilities of the classes, (B, K).
+    masks
+        Probabilities of their masks, (B, K, D, H, W).
+    """
+    index = torch.arange(classes.shape[1], device=classes.device)
+    predicted = (index == classes.argmax(1, keepdim=True))[:, :, None, None, None]
+    return torch.where(predicted, masks, (classes - 1)[:, :, None, None, None])
 
 
 def _describe(value: Any) -> str:

@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from monai_cryo._typing import Precision, check_word
 from monai_cryo.networks.facts import FactSheet
+from monai_cryo.networks.output import one_tensor
 from monai_cryo.networks.precision import computes_in_bfloat16
 
 __all__ = ["TwoBranchNet", "TwoBranchTensorNet"]
@@ -253,10 +254,7 @@ class TwoBranchTensorNet(TwoBranchNet):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Return both answers as one tensor (B, num_classes, D, H, W) for subtomograms (B, in_channels, D, H, W)."""
         logits, masks = self._heads(x)
-        probabilities = logits.softmax(1)
-        classes = torch.arange(self.num_classes, device=logits.device)
-        predicted = (classes == probabilities.argmax(1, keepdim=True))[:, :, None, None, None]
-        return torch.where(predicted, masks.sigmoid(), (probabilities - 1)[:, :, None, None, None])
+        return one_tensor(logits.softmax(1), masks.sigmoid())
 
     @staticmethod
     def decode(output: Tensor) -> tuple[Tensor, Tensor]:
