@@ -14,6 +14,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from monai_cryo._refusals import find_refusal
 from monai_cryo.bundle import read_model
 from monai_cryo.io import read_mrc, write_mrc
 from monai_cryo.templates import load_templates
@@ -209,6 +210,48 @@ def test_inference_writes_table_and_masks_on_the_files_grid(bundle_root, trained
     assert voxel_size == pytest.approx((12.0,) * 3)
     assert origin == pytest.approx((1.0, 2.0, 3.0))
     assert set(np.unique(mask)) <= {0, 1}
+
+
+OWN = """
+import torch
+
+class MyNet(torch.nn.Module):
+    def __init__(self, num_classes, width=2):
+        super().__init__()
+        self.first, self.masks = torch.nn.Conv3d(1, width, 3, padding=1), torch.nn.Conv3d(width, num_classes, 1)
+        self.classes = torch.nn.Linear(width, num_classes)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        return {"logits": self.classes(x.amax((2, 3, 4))), "masks": self.masks(x)}
+"""
+
+
+def test_a_network_of_ones_own(bundle_root, labelled, tmp_path, monkeypatch, capsys):
+    """As the bundle's page says: laid over for training, named again for what a record may not build."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_network.py").write_text(OWN)
+    blocks = (bundle_root / "docs" / "README.md").read_text().split("```")
+    (page,) = [block for block in blocks if "my_package.MyNet" in block and "_mode_" in block]
+    node = yaml.safe_load(page.removeprefix("yaml").replace("my_package", "own_network"))["network_def"]
+    small = {k: TINY[k] for k in ("batch_size", "epoch_length", "val_length")}
+    out = {"output_dir": str(tmp_path), "max_epochs": 1, **small}
+    workflow(bundle_root, "train", "quick", run_id="training", network_def=node, **out).run()
+    model = {"ckpt": str(tmp_path / "model.pt"), "dataset_dir": str(labelled), "output_dir": str(tmp_path / "used")}
+    with pytest.raises(RuntimeError) as error:
+        workflow(bundle_root, "evaluate", kind="infer", run_id="evaluating", skip_unknown=True, **model).run()
+    assert "pass --network_def to build it yourself" in str(find_refusal(error.value))
+    own = {"_target_": "own_network.MyNet", "num_classes": 4}
+    flow = workflow(
+        bundle_root, "evaluate", kind="infer", run_id="evaluating", network_def=own, skip_unknown=True, **model
+    )
+    flow.run()
+    assert json.loads((tmp_path / "used" / "metrics.json").read_text())["n"] == 3
+    flow = workflow(
+        bundle_root, "inference", kind="infer", run_id="inferring", network_def=own, pattern="t*c.mrc", **model
+    )
+    flow.run()
+    assert (tmp_path / "used" / "predictions.csv").read_text().count("tric.mrc") == 1
 
 
 @pytest.mark.parametrize("overlay", ["fixed_parameters", None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -83,6 +84,23 @@ def test_predictions_table(tmp_path):
         ["file", "class", "p_a", "p_b"],
         *([n, "b", "0.2500", "0.7500"] for n in ("x.mrc", "y.mrc", "z.mrc")),
     ]
+
+
+def test_a_full_disk_leaves_the_table_to_go_on_with(tmp_path, monkeypatch):
+    table = "file,class,p_a,p_b\nx.mrc,b,0.2500,0.7500\n"
+    (tmp_path / "predictions.csv").write_text(table)
+    writer = PredictionsWriter(["a", "b"], str(tmp_path), resume=True)
+
+    def full(path, text, encoding=None):
+        with path.open("w") as file:
+            file.write(text[:5])
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        writer.begin()
+    assert (tmp_path / "predictions.csv").read_text() == table
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
 
 
 class Writer:

@@ -102,7 +102,7 @@ def step_down(optimizer, steps):
     return torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5)
 
 
-def training(folder, *, max_epochs, resume=None, schedule=None, lr=0.1, items=8, facts=FACTS, ema=0.9):
+def training(folder, *, max_epochs, resume=None, schedule=None, lr=0.1, items=8, facts=FACTS, ema=0.9, seed=0):
     """Four iterations an epoch of a network with dropout; returns trainer, network, rates and averaged network."""
     torch.manual_seed(0)
     network = with_facts(nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 1)), facts)
@@ -120,7 +120,7 @@ def training(folder, *, max_epochs, resume=None, schedule=None, lr=0.1, items=8,
         optimizer=optimizer,
         loss_function=nn.MSELoss(),
         decollate=False,
-        train_handlers=[average, Checkpoints(state, str(folder), scheduler, resume)],
+        train_handlers=[average, Checkpoints(state, str(folder), scheduler, resume, seed)],
     )
 
     @trainer.on(Events.ITERATION_COMPLETED)
@@ -178,6 +178,7 @@ def test_auto_begins_anew_where_there_is_nothing(tmp_path):
         ({"max_epochs": 1}, "has 1 epochs already: --max_epochs must be larger, got 1"),
         ({"max_epochs": 2, "items": 16}, "epochs of 4 iterations and 8 samples, not 4 and 16"),
         ({"max_epochs": 2, "facts": {"classes": ["a", "c"]}}, r"trained with classes \['a', 'b'\], not \['a', 'c'\]"),
+        ({"max_epochs": 2, "seed": 1}, "was trained with seed 0: pass --seed 0, got 1"),
         ({"max_epochs": 2, "resume": "nowhere.pt"}, "no checkpoint nowhere.pt to resume from"),
     ],
 )
