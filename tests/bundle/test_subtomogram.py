@@ -428,4 +428,5 @@ class TestZooChecks:
             bundle_root=str(bundle_root),
         )
         exported = torch.jit.load(str(tmp_path / "model.ts"))
-        assert exported(torch.randn(2, 1, 40, 40, 40)).shape == (2, 4, 40, 40, 40)
+        classes = len(read_model(bundle_root / "models" / "model.pt").classes)
+        assert exported(torch.randn(2, 1, 40, 40, 40)).shape == (2, classes, 40, 40, 40)
