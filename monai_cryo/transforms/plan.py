@@ -91,9 +91,6 @@ class Path:
         else:
             self.factors.append(transfer)
 
-    def __bool__(self) -> bool:
-        return self.radial is not None or bool(self.factors)
-
     def on_half_grid(self, profile: Tensor | None = None) -> Tensor | None:
         """Return the product on the half grid, with a radial profile (B, R) more; None where there is nothing."""
         radial = self.radial
