@@ -191,3 +191,12 @@ def test_radial_gain_acts_on_noise_too():
     noisy = T.FourierCompose([T.AddNoise(1.0, stage="after"), T.RandRadialGain(walk=0.0, lowpass=0.2)])
     _, power = radial_power_spectrum(noisy.set_random_state(0)(empty), 1.0)
     assert float(power[0, -1]) < 1e-6 * float(power[0, 1])
+
+
+def test_a_coloured_volume_gets_the_spectrum_of_a_white_one():
+    """Where the input is far from flat, an amplitude divided once too little or too often shows."""
+    normalize = T.NormalizeSpectrum(target=[[0, 1], [1, 1]], highest=0.8)
+    steep = processed(noise(32, 1, seed=3), lambda w: 1 / (0.05 + w) ** 2)
+    frequency, power = radial_power_spectrum(normalize(steep[0]), 1.0)
+    inside = (frequency / 0.5 > 0.2) & (frequency / 0.5 < 0.7)
+    assert float((power[0, inside] / power[0, inside].mean()).log().abs().max()) < 0.4
