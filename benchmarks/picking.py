@@ -84,7 +84,7 @@ def study(
     """Score the three on one tomogram."""
     tomogram = open_tomogram(path)
     size = tomogram.voxel_size
-    diameters = particle_diameters(reader.model.classes, library)
+    diameters = reader.diameters_a
     volume = np.asarray(tomogram.data, np.float32)
     if options.quick:
         volume = volume[:48, :96, :96]
@@ -151,7 +151,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     show_machine(host)
     library = load_templates("robust")
     model = read_model(options.model or bundle_root() / "models" / "model.pt")
-    reader = TomogramReader(model, device=options.device, flips=options.flips)
+    diameters = particle_diameters(model.classes, library)
+    reader = TomogramReader(model, diameters, device=options.device, flips=options.flips)
     known = read_picks_csv(options.truth)
     (places, names, _) = next(iter(known.values()))
     true = places[np.array([name == options.true_class for name in names], bool)]

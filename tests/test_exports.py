@@ -31,7 +31,7 @@ INSIDE = {
         )
     },
     "handlers": {"best.results_event", "best.save_whole"},
-    "inferers": {"windows.CELL", "windows.WINDOW"},
+    "inferers": {"binning.*", "flips.mean_answer", "normalize.cut_mirrored", "windows.CELL", "windows.WINDOW"},
     "networks": {"output.*", "precision.*"},
     "physics": {"noise.single_columns", "resampling.*", "scene.axes", "tilt_series.tilts_tensor"},
     "templates": {"masking.*", "syntax.*"},

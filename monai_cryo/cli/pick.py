@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from monai_cryo.cli.parser import Verbs, load_model, positive, reading_verb
 from monai_cryo.cli.segment import INPUTS, add_reading_options, make_workflow
@@ -22,31 +21,14 @@ def add(verbs: Verbs) -> None:
     note = "Å a tilt-series pixel has, for RELION; default: as the tomograms' voxels"
     verb.add_argument("--tilt_apix", type=positive(float), metavar="A", help=note)
     verb.add_argument("--min_score", type=float, default=0.25, metavar="P", help="least score, 0..1; %(default)s")
-    note = "a particle's diameter, 0: not picked; default: as --templates have it"
-    verb.add_argument("--diameter", action="append", type=_diameter, default=[], metavar="CLASS=A", help=note)
-    verb.add_argument("--templates", type=Path, metavar="FILE", help="YAML of classes; default: the embedded ones")
     verb.set_defaults(run=_pick)
 
 
-def _diameter(text: str) -> tuple[str, float]:
-    name, equals, value = text.rpartition("=")
-    try:
-        diameter = float(value)
-    except ValueError:
-        diameter = -1.0
-    if not (equals and name and 0 <= diameter < float("inf")):
-        raise argparse.ArgumentTypeError(f"must read CLASS=Å, got {text}")
-    return name, diameter
-
-
 def _pick(options: argparse.Namespace) -> None:
-    from monai_cryo.inferers import particle_diameters, write_pick_files
-    from monai_cryo.templates import load_templates
+    from monai_cryo.inferers import write_pick_files
 
     model = load_model(options)
-    library = load_templates(options.templates or "robust")
-    diameters = particle_diameters(model.classes, library, dict(options.diameter))
-    workflow, paths = make_workflow(options, model, diameters, min_score=options.min_score)
+    workflow, paths = make_workflow(options, model, min_score=options.min_score)
     try:
         workflow.run(paths, options.apix)
     finally:  # of those that were read, whatever became of the others

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,22 +24,38 @@ def add(verbs: Verbs) -> None:
 
 
 def add_reading_options(verb: Parser) -> None:
-    """Add the options of dense reading."""
+    """Add the options of reading tomograms."""
+    note = "a particle's diameter; 0: not a particle, such as a membrane; default: as --templates have it"
+    verb.add_argument("--diameter", action="append", type=_diameter, default=[], metavar="CLASS=A", help=note)
+    verb.add_argument("--templates", type=Path, metavar="FILE", help="YAML of classes; default: the embedded ones")
     verb.add_argument("--scores", action="store_true", help="write each class's score as an MRC volume, too")
     verb.add_argument("--stride", type=int, choices=(2, 4, 8), default=8, help="voxels between windows; %(default)s")
     verb.add_argument("--no_picture", action="store_true", help="draw nothing")
 
 
-def make_workflow(
-    options: argparse.Namespace, model: Any, diameters_a: Mapping[str, float] | None = None, **more: Any
-) -> tuple[TomogramWorkflow, list[Path]]:
+def _diameter(text: str) -> tuple[str, float]:
+    name, equals, value = text.rpartition("=")
+    try:
+        diameter = float(value)
+    except ValueError:
+        diameter = -1.0
+    if not (equals and name and 0 <= diameter < float("inf")):
+        raise argparse.ArgumentTypeError(f"must read CLASS=Å, got {text}")
+    return name, diameter
+
+
+def make_workflow(options: argparse.Namespace, model: Any, **more: Any) -> tuple[TomogramWorkflow, list[Path]]:
     """Return the workflow of the options, and the tomograms; refuse what is wrong with either."""
-    from monai_cryo.inferers import TomogramReader, TomogramWorkflow, list_tomograms
+    from monai_cryo.inferers import TomogramReader, TomogramWorkflow, list_tomograms, particle_diameters
+    from monai_cryo.templates import load_templates
 
     logging.basicConfig(format="monai_cryo: %(message)s")
+    library = load_templates(options.templates or "robust")
+    diameters = particle_diameters(model.classes, library, dict(options.diameter))
     paths = list_tomograms(options.inputs)
     reader = TomogramReader(
         model,
+        diameters,
         device=device(options),
         contrast="bright" if options.invert else "dark",
         stride=options.stride,
@@ -49,7 +64,6 @@ def make_workflow(
     workflow = TomogramWorkflow(
         reader,
         str(options.output),
-        diameters_a=diameters_a,
         save_scores=options.scores,
         overwrite=options.overwrite,
         picture=not options.no_picture,
@@ -59,6 +73,6 @@ def make_workflow(
 
 
 def _segment(options: argparse.Namespace) -> None:
-    workflow, paths = make_workflow(options, load_model(options))
+    workflow, paths = make_workflow(options, load_model(options), pick=False)
     workflow.run(paths, options.apix)
     print(options.output)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from monai_cryo.inferers.dense import DenseInferer, DenseReading, standardize_whole
+from monai_cryo.inferers.dense import DenseInferer, standardize_whole
 from monai_cryo.inferers.diameters import particle_diameters
 from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer
-from monai_cryo.inferers.normalize import SpectrumFilter, normalize_tomogram
+from monai_cryo.inferers.look import Reading, WindowInferer
+from monai_cryo.inferers.normalize import NormalizedTomogram, SpectrumFilter, normalize_tomogram
 from monai_cryo.inferers.picks import pick_particles
+from monai_cryo.inferers.places import blob_places, scored_places
 from monai_cryo.inferers.records import PickFormat, TomogramRecord, read_record, write_pick_files, write_record
 from monai_cryo.inferers.sharing import my_share, process_rank
 from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading, model_digest
@@ -17,13 +19,16 @@ __all__ = [
     "WEDGE_FLIPS",
     "BoxInferer",
     "DenseInferer",
-    "DenseReading",
+    "NormalizedTomogram",
     "PickFormat",
+    "Reading",
     "SpectrumFilter",
     "TomogramReader",
     "TomogramReading",
     "TomogramRecord",
     "TomogramWorkflow",
+    "WindowInferer",
+    "blob_places",
     "list_tomograms",
     "model_digest",
     "my_share",
@@ -32,6 +37,7 @@ __all__ = [
     "pick_particles",
     "process_rank",
     "read_record",
+    "scored_places",
     "standardize_whole",
     "tomogram_name",
     "window_logits",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet
 from monai_cryo.networks.output import check_output, one_tensor
 
-__all__ = ["WEDGE_FLIPS", "BoxInferer"]
+__all__ = ["WEDGE_FLIPS", "BoxInferer", "mean_answer"]
 
 #: axes of (D, H, W) turned round together. With the tilt axis along y and the beam along z a wedge is where kz / kx is
 #: steep, whatever its two ends are: y is free, and z and x can only be turned together.
@@ -44,9 +44,24 @@ class BoxInferer(SimpleInferer):
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         if not self.flips:
             answer = super().__call__(image, network, *args, **kwargs)
-            return answer if isinstance(answer, Tensor) else _average([answer])
+            return answer if isinstance(answer, Tensor) else one_tensor(*_mean([answer]))
         answer_of = partial(TwoBranchNet.forward, network) if isinstance(network, TwoBranchTensorNet) else network
-        return _average([_flipped(answer_of(image.flip(axes)), axes) for axes in WEDGE_FLIPS])
+        return one_tensor(*mean_answer(answer_of, image, flips=True))
+
+
+def mean_answer(network: Callable[[Tensor], Any], image: Tensor, *, flips: bool) -> tuple[Tensor, Tensor]:
+    """Return the probabilities (B, K) of classes and (B, K, D, H, W) of their masks, averaged over `WEDGE_FLIPS`.
+
+    Parameters
+    ----------
+    network
+        Gives logits and masks as `TwoBranchNet` does.
+    image
+        (B, 1, D, H, W).
+    flips
+        Else the image as it is, alone.
+    """
+    return _mean([_flipped(network(image.flip(axes)), axes) for axes in (WEDGE_FLIPS if flips else WEDGE_FLIPS[:1])])
 
 
 def _flipped(answer: Any, axes: tuple[int, ...]) -> dict[str, Tensor]:
@@ -54,8 +69,7 @@ def _flipped(answer: Any, axes: tuple[int, ...]) -> dict[str, Tensor]:
     return {"logits": logits, "masks": masks.flip(axes)}
 
 
-def _average(answers: Sequence[Any]) -> Tensor:
-    """One tensor of the mean probabilities of several answers."""
+def _mean(answers: Sequence[Any]) -> tuple[Tensor, Tensor]:
     pairs = [check_output(answer) for answer in answers]
     classes = torch.stack([logits.softmax(1) for logits, _ in pairs]).mean(0)
-    return one_tensor(classes, torch.stack([masks.sigmoid() for _, masks in pairs]).mean(0))
+    return classes, torch.stack([masks.sigmoid() for _, masks in pairs]).mean(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -19,9 +20,9 @@ from monai_cryo.inferers.dense import Block, standardize_whole
 from monai_cryo.io.tomogram import release_pages
 from monai_cryo.physics.detector import curve_mtf
 from monai_cryo.physics.fourier import apply_transfer, radial_frequency, radial_power_spectrum
-from monai_cryo.transforms import NormalizeSpectrum, Standardize
+from monai_cryo.transforms import NormalizeSpectrum, Standardize, apply_parts, fixed_parts
 
-__all__ = ["SpectrumFilter", "normalize_tomogram"]
+__all__ = ["NormalizedTomogram", "SpectrumFilter", "cut_mirrored", "normalize_tomogram"]
 
 _MARGIN = 24  # voxels read around a piece: what the filter carries from farther away is lost in the noise
 _PIECE = 112  # with two margins 160, a size that transforms fast
@@ -65,14 +66,14 @@ class SpectrumFilter:
 
     def filtered(self, volume: NDArray[Any], start: Sequence[int], size: Sequence[int]) -> Tensor:
         """Return a piece of the volume, normalised; beyond its faces the volume counts as mirrored."""
-        wide = _piece(volume, [s - _MARGIN for s in start], [n + 2 * _MARGIN for n in size])
+        wide = cut_mirrored(volume, [s - _MARGIN for s in start], [n + 2 * _MARGIN for n in size])
         gain = self._gain(tuple(wide.shape))
         return self.scale * F.pad(apply_transfer(wide - wide.mean(), gain), [-_MARGIN] * 6)
 
     def _measure(self, volume: NDArray[Any]) -> list[list[float]]:
         powers, fraction = [], torch.empty(0)
         for start in _starts(volume.shape, self.box, _BOXES):
-            part = _piece(volume, start, (self.box,) * 3)
+            part = cut_mirrored(volume, start, (self.box,) * 3)
             part = part - part.mean()
             if float(part.abs().max()) > 0:
                 frequency, power = radial_power_spectrum(part, 1.0)
@@ -101,6 +102,25 @@ class SpectrumFilter:
         return self._gains[shape]
 
 
+@dataclass(frozen=True, eq=False)
+class NormalizedTomogram:
+    """A tomogram, and what brings it to what the network was trained on.
+
+    Attributes
+    ----------
+    volume
+        [z, y, x] at the network's voxel size, in the file's own contrast.
+    block
+        For a part of the volume, whatever its size: the `normalize` of `DenseInferer`, measured.
+    window
+        For windows (B, 1, 40, 40, 40) of the volume.
+    """
+
+    volume: NDArray[Any]
+    block: Block
+    window: Block
+
+
 def normalize_tomogram(
     volume: NDArray[Any],
     transform: Transform,
@@ -109,16 +129,17 @@ def normalize_tomogram(
     *,
     negate: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[NDArray[Any], Callable[[NDArray[Any]], Block]]:
-    """Return a volume and the `normalize` with which `DenseInferer` reads it as the network was trained.
+) -> NormalizedTomogram:
+    """Return a volume as the network was trained to see it.
 
     Parameters
     ----------
     volume
         [z, y, x] at the network's voxel size.
     transform
-        The model's own: `Standardize` is applied while blocks are read; of `NormalizeSpectrum` a volume is written,
-        because its filter reaches farther than a block does.
+        The model's own: `Standardize` is applied while the volume is read; of `NormalizeSpectrum` a volume is written,
+        because its filter reaches farther than a block does. Windows are standardised each, but for a model that was
+        trained on whole batches standardised.
     box
         Of the network, voxels.
     scratch
@@ -134,13 +155,18 @@ def normalize_tomogram(
         If the volume holds values that are not finite, or one value everywhere, or the transform is another one.
     """
     sign = -1.0 if negate else 1.0
+    each = fixed_parts(Standardize("item"))
+
+    def window(windows: Tensor) -> Tensor:
+        return apply_parts(sign * windows, each)
+
     if isinstance(transform, Standardize):
+        standard = standardize_whole(volume)
 
-        def signed(whole: NDArray[Any]) -> Block:
-            standard = standardize_whole(whole)
-            return lambda block: sign * standard(block)
+        def block(part: Tensor) -> Tensor:
+            return sign * standard(part)
 
-        return volume, signed
+        return NormalizedTomogram(volume, block, block if transform.scope == "batch" else window)
     if not isinstance(transform, NormalizeSpectrum):
         raise ValueError(f"tomograms can be read with Standardize or NormalizeSpectrum, the model has {transform!r}")
     spectrum = SpectrumFilter(volume, transform, box)
@@ -148,15 +174,14 @@ def normalize_tomogram(
     starts = list(product(*(range(0, n, _PIECE) for n in volume.shape)))
     for done, start in enumerate(starts, 1):
         size = [min(_PIECE, n - s) for s, n in zip(start, volume.shape, strict=True)]
-        result[tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))] = (
-            sign * spectrum.filtered(volume, start, size)
-        ).numpy()
+        target = tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))
+        result[target] = spectrum.filtered(volume, start, size).numpy()
         for array in (volume, result):
             release_pages(array)
         if progress is not None:
             progress(done, len(starts))
     result.flush()
-    return np.memmap(scratch, np.float32, "r", shape=volume.shape), lambda _: lambda block: block
+    return NormalizedTomogram(np.memmap(scratch, np.float32, "r", shape=volume.shape), lambda part: sign * part, window)
 
 
 def _starts(shape: Sequence[int], box: int, most: int) -> Iterator[tuple[int, ...]]:
@@ -170,8 +195,8 @@ def _starts(shape: Sequence[int], box: int, most: int) -> Iterator[tuple[int, ..
     return (corners[n] for n in np.unique(np.linspace(0, len(corners) - 1, most).round().astype(int)))
 
 
-def _piece(volume: NDArray[Any], first: Sequence[int], length: Sequence[int]) -> Tensor:
-    """Part of a volume from `first` on, mirrored where it lies outside."""
+def cut_mirrored(volume: NDArray[Any], first: Sequence[int], length: Sequence[int]) -> Tensor:
+    """Return a part of a volume from an index on, mirrored where it lies outside."""
     bounds = [(max(f, 0), min(f + n, size)) for f, n, size in zip(first, length, volume.shape, strict=True)]
     part = np.asarray(volume[tuple(slice(*b) for b in bounds)], np.float32)
     pad = [(low - f, f + n - high) for f, n, (low, high) in zip(first, length, bounds, strict=True)]

@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from monai_cryo.inferers.dense import DenseReading
+from monai_cryo.inferers.binning import BIN, binned, unbinned
+from monai_cryo.inferers.look import Reading
 from monai_cryo.io.picks import Picks
 from monai_cryo.io.tomogram import release_pages
 
 __all__ = ["pick_particles"]
 
-_BIN = 2  # peaks are sought in maps binned by this, so that a whole tomogram fits into memory
-
 
 def pick_particles(
-    reading: DenseReading,
+    reading: Reading,
     classes: Sequence[str],
     diameters_a: Mapping[str, float],
     voxel_size: float,
@@ -30,7 +29,7 @@ def pick_particles(
     separation: float = 0.6,
     min_size: float = 0.1,
 ) -> Picks:
-    """Find particles in a dense reading.
+    """Find particles in a reading.
 
     A class's map (its window's probability times its mask's) is averaged with a Gaussian of a quarter of the
     particle's diameter; its local maxima are candidates, and the value there is their score. Taken by falling score,
@@ -40,7 +39,7 @@ def pick_particles(
     Parameters
     ----------
     reading
-        What `DenseInferer` returned.
+        What `WindowInferer` returned.
     classes
         Names, in the order of the network's channels.
     diameters_a
@@ -100,8 +99,8 @@ def _peaks(
     probability: NDArray[Any], diameter: float, min_score: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Local maxima of the averaged map: indices (z, y, x), to a fraction of a voxel, and values."""
-    smooth = ndimage.gaussian_filter(_binned(probability), diameter / 4 / _BIN, mode="constant")
-    radius = max(1, round(diameter / 4 / _BIN))
+    smooth = ndimage.gaussian_filter(binned(probability), diameter / 4 / BIN, mode="constant")
+    radius = max(1, round(diameter / 4 / BIN))
     peak = (smooth == ndimage.maximum_filter(smooth, 2 * radius + 1, mode="constant")) & (smooth >= min_score)
     places = np.argwhere(peak)
     found = places.astype(float)
@@ -111,20 +110,7 @@ def _peaks(
         below, here, above = (padded[tuple((places + 1 + d * step).T)] for d in (-1, 0, 1))
         bend = below - 2 * here + above
         found[:, axis] += np.where(bend < 0, (below - above) / np.where(bend < 0, 2 * bend, 1), 0).clip(-0.5, 0.5)
-    # bin i holds the voxels 2i and 2i + 1
-    return found * _BIN + (_BIN - 1) / 2, smooth[peak].astype(float)
-
-
-def _binned(probability: NDArray[Any]) -> NDArray[np.float32]:
-    """Mean over 2^3 voxels, read section by section; what lies beyond an odd face counts as 0."""
-    shape = tuple(math.ceil(n / _BIN) for n in probability.shape)
-    result = np.zeros(shape, np.float32)
-    for z, section in enumerate(probability):
-        plane = np.asarray(section, np.float32)
-        plane = np.pad(plane, [(0, n * _BIN - m) for n, m in zip(shape[1:], plane.shape, strict=True)])
-        result[z // _BIN] += plane.reshape(shape[1], _BIN, shape[2], _BIN).sum((1, 3))
-    result /= _BIN**3
-    return result
+    return unbinned(found), smooth[peak].astype(float)
 
 
 def _size(labels: NDArray[Any], place: NDArray[np.float64], label: int, radius: float) -> int:

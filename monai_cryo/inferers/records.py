@@ -48,7 +48,7 @@ class TomogramRecord:
     def summary(self) -> str:
         """Return one line: how many of each class, and how much of the volume the others cover."""
         counts = Counter(self.picks.names) if self.picks is not None else Counter()
-        picking = (self.settings.get("picking") or {}).get("diameters_a", {})
+        picking = self.settings.get("diameters_a", {}) if self.picks is not None else {}
         words = [f"{counts[name]} {name}" for name in self.covered if name in picking]
         words += [
             f"{name} {100 * share:.2g} %" for name, share in self.covered.items() if name not in picking and share

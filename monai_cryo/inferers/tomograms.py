@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from monai_cryo.inferers.dense import DenseInferer, DenseReading
+from monai_cryo.inferers.dense import DenseInferer
+from monai_cryo.inferers.look import Reading, WindowInferer
 from monai_cryo.inferers.normalize import normalize_tomogram
 from monai_cryo.inferers.picks import pick_particles
+from monai_cryo.inferers.places import blob_places, scored_places
 from monai_cryo.inferers.windows import WINDOW
 from monai_cryo.io.picks import Picks
 from monai_cryo.io.tomogram import Tomogram, mapped_mrc, release_pages, resample_tomogram, to_source_index
@@ -29,21 +31,31 @@ if TYPE_CHECKING:
 __all__ = ["TomogramReader", "TomogramReading", "model_digest"]
 
 BACKGROUND = "background"
+_LEAST_SCORE = 0.25  # of a class without a diameter, where windows are to be looked at
 
 
 class TomogramReader:
     """Read tomograms with a trained model.
 
+    First it says where to look: at blobs as large as particles, and, for classes without a diameter, wherever the
+    classifier, run densely, finds them likely. Then it looks at each place through a window, as at a subtomogram.
+
     Parameters
     ----------
     model
         What `monai_cryo.bundle.read_model` returned.
+    diameters_a
+        Class -> diameter, Å, of the classes that are particles; see `particle_diameters`.
     device
         Where the network runs.
     contrast
         Of the protein in the tomograms, dark (as reconstructed) or bright.
-    stride, core, threshold, flips
+    stride, core
         As for `DenseInferer`.
+    threshold
+        As for `WindowInferer`.
+    flips
+        As for both.
 
     Raises
     ------
@@ -54,12 +66,13 @@ class TomogramReader:
     def __init__(
         self,
         model: TrainedModel,
+        diameters_a: Mapping[str, float],
         *,
         device: str | torch.device = "cpu",
         contrast: str = "dark",
         stride: int = 8,
         core: int = 96,
-        threshold: float = 0.5,
+        threshold: float = 0.25,
         flips: bool = False,
     ) -> None:
         network = model.network()
@@ -69,16 +82,19 @@ class TomogramReader:
                 f"found {type(network).__name__} of boxes of {model.box}"
             )
         self.model, self.negate = model, model.negates(contrast)
+        self.contrast, self.diameters_a = contrast, dict(diameters_a)
         background = model.classes.index(BACKGROUND) if BACKGROUND in model.classes else None
-        options: dict[str, Any] = {"stride": stride, "core": core, "threshold": threshold, "flips": flips}
-        self.inferer = DenseInferer(network.to(device), background=background, **options)
+        self.dense = DenseInferer(network.to(device), stride=stride, core=core, flips=flips)
+        self.windows = WindowInferer(network, threshold=threshold, background=background, flips=flips)
         # all that an answer depends on; the size of cores is none of it
-        del options["core"]
         self.settings: dict[str, Any] = {
             "model": model_digest(model),
             "classes": model.classes,
+            "diameters_a": self.diameters_a,
             "negate": self.negate,
-            **options,
+            "stride": stride,
+            "threshold": threshold,
+            "flips": flips,
         }
 
     def read(
@@ -97,7 +113,7 @@ class TomogramReader:
             An empty folder for what is larger than memory: about 4 bytes a voxel and 2 more a class; needed as long as
             the reading is.
         progress
-            Called with (blocks done, blocks).
+            Called with (done, all there is to do as far as is known), in blocks and windows.
 
         Raises
         ------
@@ -108,10 +124,10 @@ class TomogramReader:
         volume: NDArray[Any] = tomogram.data
         if not same_voxel_size(tomogram.voxel_size, size):
             volume = resample_tomogram(tomogram, size, folder / "resampled")
-        volume, normalize = normalize_tomogram(
+        normal = normalize_tomogram(
             volume, self.model.normalize, self.model.box, folder / "normalized", negate=self.negate
         )
-
+        volume = normal.volume
         mapped = [volume]
 
         def allocate(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
@@ -124,8 +140,21 @@ class TomogramReader:
             if progress is not None:
                 progress(done, total)
 
-        reading = self.inferer(volume, normalize, allocate=allocate, progress=after)
+        places, blocks = [self._blobs(volume)], 0
+        sheets = [k for k, name in enumerate(self.model.classes) if name not in {BACKGROUND, *self.diameters_a}]
+        if sheets:
+            blocks = self.dense.blocks(volume.shape)
+            scores = self.dense(volume, normal.block, progress=lambda n, _: after(n, blocks + len(places[0])))
+            places += [scored_places(scores[k], self.dense.stride, _LEAST_SCORE) for k in sheets]
+        where = np.concatenate(places)
+        reading = self.windows(
+            volume, where, normal.window, allocate=allocate, progress=lambda n, of: after(blocks + n, blocks + of)
+        )
         return TomogramReading(tomogram, volume, reading, self.model.classes, size)
+
+    def _blobs(self, volume: NDArray[Any]) -> NDArray[np.float64]:
+        diameters = [d / self.model.voxel_size for d in self.diameters_a.values()]
+        return blob_places(volume, diameters, bright=self.contrast == "bright")
 
 
 def model_digest(model: TrainedModel) -> str:
@@ -153,7 +182,7 @@ class TomogramReading:
 
     tomogram: Tomogram
     volume: NDArray[Any]
-    reading: DenseReading
+    reading: Reading
     classes: list[str]
     voxel_size: float
 

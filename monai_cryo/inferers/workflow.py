@@ -6,7 +6,7 @@ import csv
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,8 @@ class TomogramWorkflow:
         The model and how it reads.
     output_dir
         Where to; made if it is not there.
-    diameters_a
-        Class -> diameter, Å: which classes are picked. None: no picks.
+    pick
+        List the particles, too: of the classes that the reader has diameters of.
     min_score
         Of picks.
     save_scores
@@ -94,14 +94,14 @@ class TomogramWorkflow:
         reader: TomogramReader,
         output_dir: str,
         *,
-        diameters_a: Mapping[str, float] | None = None,
+        pick: bool = True,
         min_score: float = 0.25,
         save_scores: bool = False,
         overwrite: bool = False,
         picture: bool = True,
     ) -> None:
         self.reader, self.output_dir = reader, Path(output_dir)
-        self.diameters_a = None if diameters_a is None else dict(diameters_a)
+        self.pick = pick
         self.min_score, self.save_scores = min_score, save_scores
         self.overwrite, self.picture = overwrite, picture
 
@@ -167,14 +167,14 @@ class TomogramWorkflow:
         (part / "scratch").mkdir(parents=True)
         try:
             tomogram = self._open(path, voxel_size)
-            with tqdm(desc=f"{count} {name}", unit="block", ncols=100, disable=None) as bar:
+            with tqdm(desc=f"{count} {name}", unit="window", ncols=100, disable=None) as bar:
 
                 def show(done: int, total: int) -> None:
                     bar.total = total
                     bar.update(done - bar.n)
 
                 reading = self.reader.read(tomogram, part / "scratch", show)
-            picks = None if self.diameters_a is None else reading.picks(self.diameters_a, min_score=self.min_score)
+            picks = reading.picks(self.reader.diameters_a, min_score=self.min_score) if self.pick else None
             record = TomogramRecord(name, path.stat().st_size, self.settings, reading.covered(), picks)
             self._write(part, name, reading, record)
             del reading, tomogram
@@ -189,8 +189,7 @@ class TomogramWorkflow:
     @property
     def settings(self) -> dict[str, Any]:
         """All that a record depends on, plain values."""
-        picking = None if self.diameters_a is None else {"diameters_a": self.diameters_a, "min_score": self.min_score}
-        return {**self.reader.settings, "picking": picking}
+        return {**self.reader.settings, "picking": {"min_score": self.min_score} if self.pick else None}
 
     def _write(self, folder: Path, name: str, reading: TomogramReading, record: TomogramRecord) -> None:
         from monai_cryo.visualize.tomogram import draw_tomogram
@@ -200,7 +199,7 @@ class TomogramWorkflow:
             for k, class_name in enumerate(reading.classes):
                 reading.write_score(folder / f"{name}_{class_name}.mrc", k)
         if self.picture:
-            figure = draw_tomogram(reading, record.picks, self.diameters_a or {}, title=name)
+            figure = draw_tomogram(reading, record.picks, self.reader.diameters_a, title=name)
             figure.savefig(folder / f"{name}.png", dpi=110)
 
     def _finished(self, path: Path) -> bool:

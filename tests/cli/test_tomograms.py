@@ -173,7 +173,7 @@ def test_names_and_models_that_cannot_read_tomograms(model: Path, tmp_path: Path
     trained = read_model(model)
     trained.box = 48
     with pytest.raises(ValueError, match="boxes of 40 voxels, found TwoBranchNet of boxes of 48"):
-        TomogramReader(trained)
+        TomogramReader(trained, {})
 
 
 @pytest.mark.parametrize("name", ["model", "spectrum_model"])

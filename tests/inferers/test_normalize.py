@@ -19,8 +19,8 @@ def coloured(*shape: int, sigma: float = 1.0, scale: float = 7.0) -> np.ndarray:
 
 
 def read(volume: np.ndarray, tmp_path: Path, **options: object) -> np.ndarray:
-    whole, normalize = normalize_tomogram(volume, NormalizeSpectrum(), 40, tmp_path / "f", **options)  # type: ignore
-    return normalize(whole)(torch.from_numpy(np.array(whole))).numpy()
+    normal = normalize_tomogram(volume, NormalizeSpectrum(), 40, tmp_path / "f", **options)  # type: ignore[arg-type]
+    return normal.block(torch.from_numpy(np.array(normal.volume))).numpy()
 
 
 def test_a_box_gets_what_the_transform_gives_it(tmp_path: Path) -> None:
@@ -64,12 +64,25 @@ def test_gold_and_empty_corners_do_not_count(tmp_path: Path) -> None:
 def test_contrast_is_turned_and_refusals_come_first(tmp_path: Path) -> None:
     volume = coloured(50, 50, 50)
     np.testing.assert_allclose(read(volume, tmp_path, negate=True), -read(volume, tmp_path), atol=1e-6)
-    whole, normalize = normalize_tomogram(volume, Standardize(), 40, tmp_path / "none", negate=True)
-    assert whole is volume
-    block = normalize(whole)(torch.from_numpy(volume))
+    normal = normalize_tomogram(volume, Standardize(), 40, tmp_path / "none", negate=True)
+    assert normal.volume is volume
+    block = normal.block(torch.from_numpy(volume))
     assert float(torch.from_numpy(volume).flatten() @ block.flatten()) < 0
     assert not (tmp_path / "none").exists()
     with pytest.raises(ValueError, match="one value everywhere"):
         read(np.ones((50, 50, 50), np.float32), tmp_path)
     with pytest.raises(ValueError, match="Standardize or NormalizeSpectrum, the model has RandCTF"):
         normalize_tomogram(volume, RandCTF(), 40, tmp_path / "none")
+
+
+def test_windows_are_standardised_as_the_network_was_trained(tmp_path: Path) -> None:
+    volume = coloured(60, 60, 60)
+    volume[:, :, 30:] *= 3
+    windows = torch.from_numpy(np.stack([volume[10:50, 10:50, :40], volume[10:50, 10:50, 20:]]))[:, None]
+    for transform in (NormalizeSpectrum(), Standardize("item")):
+        normal = normalize_tomogram(volume, transform, 40, tmp_path / "f", negate=True)
+        read = normal.window(windows)
+        torch.testing.assert_close(read, -Standardize("item").apply(windows, [{}, {}]))
+        torch.testing.assert_close(read.std((1, 2, 3, 4), correction=0), torch.ones(2))
+    normal = normalize_tomogram(volume, Standardize("batch"), 40, tmp_path / "f")
+    torch.testing.assert_close(normal.window(windows), (windows - volume.mean()) / volume.std(), rtol=1e-4, atol=1e-4)

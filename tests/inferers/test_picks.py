@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_cryo.inferers import DenseReading, pick_particles
+from monai_cryo.inferers import Reading, pick_particles
 
 CLASSES = ["ribosome", "membrane", "tric"]
 
 
-def reading(particles: list[tuple[int, tuple[float, ...], float, float]], shape: tuple[int, ...]) -> DenseReading:
+def reading(particles: list[tuple[int, tuple[float, ...], float, float]], shape: tuple[int, ...]) -> Reading:
     """Balls (class, centre, diameter, probability) in otherwise empty maps."""
     maps = np.zeros((3, *shape), np.float16)
     labels = np.zeros(shape, np.int8)
@@ -19,7 +19,7 @@ def reading(particles: list[tuple[int, tuple[float, ...], float, float]], shape:
         ball = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) <= (diameter / 2) ** 2
         maps[kind][ball] = probability
         labels[ball] = kind + 1
-    return DenseReading(np.zeros((3, 1, 1, 1), np.float32), list(maps), labels, 8)
+    return Reading(list(maps), labels)
 
 
 def test_particles_are_found_where_they_are() -> None:

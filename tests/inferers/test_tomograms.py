@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from monai_cryo.inferers import (
-    DenseReading,
+    Reading,
     TomogramReading,
     TomogramRecord,
     list_tomograms,
@@ -36,7 +36,7 @@ def test_picks_and_labels_are_on_the_files_own_grid(tmp_path: Path, voxel_size: 
     away = np.array([5.0, 4.0, -3.0])
     particle = ball(read, tuple(np.array([n // 2 for n in read]) + away), 7)
     labels = particle.astype(np.int8)
-    reading = DenseReading(np.zeros((1, 1, 1, 1), np.float32), [particle.astype(np.float16)], labels, 8)
+    reading = Reading([particle.astype(np.float16)], labels)
     whole = TomogramReading(tomogram, np.zeros(read, np.float32), reading, ["ribosome"], 10.0)
     picks = whole.picks({"ribosome": 140.0})
     expected = np.array([n // 2 for n in shape]) + away * 10 / voxel_size

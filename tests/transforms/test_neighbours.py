@@ -251,3 +251,30 @@ class TestOneSided:
 def test_refusals(bad, message):
     with pytest.raises(ValueError, match=message):
         T.RandNeighbours(**{"templates": [ball(1)]} | bad)
+
+
+def test_a_crowd_is_mostly_of_one_kind_where_asked():
+    """The largest share of a kind: near 1 in concentrated crowds; of 12 drawn from 4 alike, well below."""
+    largest = {}
+    for concentration in (0.1, 100.0, None):
+        transform = T.RandNeighbours([ball(1)] * 4, 12, concentration=concentration)
+        state = np.random.RandomState(0)
+        crowds_ = [np.bincount(transform.draw(state)["template"], minlength=4) for _ in range(300)]
+        largest[concentration] = np.mean([c.max() / c.sum() for c in crowds_])
+        np.testing.assert_allclose(np.mean(crowds_, axis=0), 3, atol=0.7)  # all alike in the mean
+    assert largest[0.1] > 0.85
+    assert largest[100.0] == pytest.approx(largest[None], abs=0.03)
+    assert largest[None] < 0.5
+
+
+def test_weights_hold_in_concentrated_crowds():
+    groups = [([ball(1)], 1.0), ([ball(2)], 3.0), ([ball(3)], 0.0)]
+    transform = T.RandNeighbours(groups, 4, concentration=0.5)
+    state = np.random.RandomState(0)
+    kinds = np.concatenate([transform.draw(state)["template"] for _ in range(1000)])
+    np.testing.assert_allclose(np.bincount(kinds, minlength=3) / len(kinds), [0.25, 0.75, 0], atol=0.05)
+
+
+def test_a_concentration_too_small_is_refused():
+    with pytest.raises(ValueError, match="concentration must lie in"):
+        T.RandNeighbours([ball(1)], 1, concentration=0)

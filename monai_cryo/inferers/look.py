@@ -1,0 +1,120 @@
+"""Windows cut out of a tomogram and read as the network was trained; what each shows is put back where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from monai_cryo.inferers.dense import Block
+from monai_cryo.inferers.flips import mean_answer
+from monai_cryo.inferers.normalize import cut_mirrored
+from monai_cryo.inferers.windows import WINDOW
+from monai_cryo.networks import TwoBranchNet
+
+__all__ = ["Reading", "WindowInferer"]
+
+_BATCH = 16
+_LEAST = 0.02  # a class less probable than this leaves no trace
+_HALF = WINDOW // 2
+
+Allocate = Callable[[str, tuple[int, ...], type[np.generic]], NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the network says of a tomogram of (D, H, W) voxels.
+
+    Attributes
+    ----------
+    maps
+        For each class float16 (D, H, W): the probability of the class in a window times that of the voxel to belong to
+        its particle, the largest of all windows that were looked at.
+    labels
+        int8 (D, H, W): 1 + the class with the largest map where that is large enough, 0 elsewhere.
+    """
+
+    maps: list[NDArray[np.float16]]
+    labels: NDArray[np.int8]
+
+
+class WindowInferer:
+    """Look at places in a tomogram through windows of 40 voxels, as the network looks at subtomograms.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    threshold
+        A voxel is labelled if its largest map is at least this; 0.25: a class as likely as not, and so is the voxel.
+    background
+        Index of a class that stands for no particle: its map and its label stay 0.
+    flips
+        Average over the four mirror images that keep a missing wedge; four times the work.
+    """
+
+    def __init__(
+        self, network: TwoBranchNet, *, threshold: float = 0.25, background: int | None = None, flips: bool = False
+    ) -> None:
+        self.network, self.threshold, self.background, self.flips = network, threshold, background, flips
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        volume: NDArray[Any],
+        places: NDArray[np.float64],
+        prepare: Block,
+        *,
+        allocate: Allocate | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Reading:
+        """Read the windows centred on places.
+
+        Parameters
+        ----------
+        volume
+            [z, y, x] at the network's voxel size, an array or a memory map; mirrored beyond its faces.
+        places
+            (N, 3) indices (z, y, x).
+        prepare
+            Brings windows (B, 1, 40, 40, 40) to what the network was trained on.
+        allocate
+            Makes the arrays for ``"labels"`` and for ``"map_<k>"`` of a shape and type, as memory maps; None: numpy.
+        progress
+            Called with (windows done, windows) after each batch.
+        """
+        new = allocate or (lambda _, shape, dtype: np.zeros(shape, dtype))
+        maps = [new(f"map_{k}", volume.shape, np.float16) for k in range(self.network.num_classes)]
+        reading = Reading(maps, new("labels", volume.shape, np.int8))
+        device = next(self.network.parameters()).device
+        centres = np.floor(places + 0.5).astype(int).clip(0, np.array(volume.shape) - 1)
+        centres = centres[np.lexsort(centres.T[::-1])]  # neighbours in turn: the same pages of a memory map
+        for first in range(0, len(centres), _BATCH):
+            part = centres[first : first + _BATCH]
+            windows = torch.stack([_window(volume, centre) for centre in part])[:, None].to(device)
+            classes, masks = mean_answer(self.network, prepare(windows), flips=self.flips)
+            values = (classes[:, :, None, None, None] * masks).half().cpu().numpy()
+            for centre, probabilities, value in zip(part, classes.tolist(), values, strict=True):
+                inside = [(max(c - _HALF, 0), min(c + _HALF, n)) for c, n in zip(centre, volume.shape, strict=True)]
+                target = tuple(slice(*i) for i in inside)
+                source = tuple(slice(a - c + _HALF, b - c + _HALF) for (a, b), c in zip(inside, centre, strict=True))
+                for k, probability in enumerate(probabilities):
+                    if k != self.background and probability >= _LEAST:
+                        np.maximum(maps[k][target], value[k][source], out=maps[k][target])
+            if progress is not None:
+                progress(first + len(part), len(centres))
+        for z in range(volume.shape[0]):
+            section = np.stack([values[z] for values in maps])
+            best = section.argmax(0)
+            large = np.take_along_axis(section, best[None], 0)[0] >= self.threshold
+            reading.labels[z] = np.where(large, best + 1, 0)
+        return reading
+
+
+def _window(volume: NDArray[Any], centre: NDArray[np.int64]) -> Tensor:
+    return cut_mirrored(volume, [int(c) - _HALF for c in centre], [WINDOW] * 3)
