@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai_cryo.bundle.command import check_overrides, save_config, start
+from monai_cryo.bundle.folder import check_folder, hold_folder
 from monai_cryo.bundle.record import RECORD_KEYS, ModelRecord, TrainedModel, check_facts, read_model
 from monai_cryo.bundle.root import bundle_root, say_where
 
@@ -12,7 +13,9 @@ __all__ = [
     "TrainedModel",
     "bundle_root",
     "check_facts",
+    "check_folder",
     "check_overrides",
+    "hold_folder",
     "read_model",
     "save_config",
     "say_where",

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
@@ -35,8 +31,8 @@ def train_run(run: Run) -> None:
     Raises
     ------
     ValueError
-        If the training fails; it has said why. Or if another process trains in this folder, such as one that a killed
-        command has left behind.
+        If the training fails; it has said why, such as that another process trains in this folder: one, perhaps, that a
+        killed command has left behind.
     """
     root = bundle_root()
     command = [sys.executable, "-m", "monai.bundle", "run", "training"]
@@ -51,19 +47,6 @@ def train_run(run: Run) -> None:
     }
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    with _alone(run.folder) as lock:
-        code = subprocess.run(command, check=False, pass_fds=[lock]).returncode
+    code = subprocess.run(command, check=False).returncode
     if code:
         raise ValueError(f"the training of {run.folder} ended with exit code {code}; the lines above say why")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[int]:
-    """Lock a folder and yield the lock, which whoever inherits it holds to its own end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another process trains in {folder}: wait until it ends, or end it") from error
-        yield file.fileno()

@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_cryo._described import Described
+from monai_cryo.bundle.folder import hold_folder
 from monai_cryo.handlers.best import save_whole
 from monai_cryo.networks import facts_in
 
@@ -25,6 +26,8 @@ class Checkpoints(Described):
     checkpoint's. Options are those given now: the learning rate, momentum and weight decay of the optimizer, and the
     schedule, which is stepped as often as there were iterations. With a larger ``max_epochs`` a schedule that spans
     the whole training therefore goes on as in a training of the new length, and the rate can rise again.
+
+    One process at a time holds the folder (:func:`monai_cryo.bundle.hold_folder`).
 
     Parameters
     ----------
@@ -64,18 +67,24 @@ class Checkpoints(Described):
         FileNotFoundError
             If there is nothing to resume from.
         ValueError
-            If that is no checkpoint, has trained for something else, or is complete.
+            If that is no checkpoint, has trained for something else, or is complete; or if another process trains in
+            the folder.
         """
+        if self.path.parent.is_dir():
+            self._hold()  # before anything is read that another run may be about to replace
         if self.resume is not None:
             self.load(engine, self.resume)
+        self._hold()
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def _hold(self) -> None:
+        if idist.get_rank() == 0:
+            hold_folder(self.path.parent)
 
     def save(self, engine: Engine) -> None:
         """Replace the checkpoint by one of now."""
         if idist.get_rank() != 0:
             return
-        for left in self.path.parent.glob(f".*.{_NAME}"):  # of a run that was killed while it saved
-            left.unlink(missing_ok=True)
         save_whole(
             {
                 **{name: part.state_dict() for name, part in self.state.items()},

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -133,18 +133,19 @@ def test_a_training_that_fails_is_one_line(trained, tmp_path, capfd):
     assert "checkpoint.pt is no checkpoint" in capfd.readouterr().err
 
 
-def test_two_trainings_in_one_folder_are_refused(trained):
-    """Also where the first was left behind by a killed command: it holds the lock that it inherited."""
+def test_two_trainings_in_one_folder_are_refused(trained, capfd):
+    """Also where the first was left behind by a killed command: the training itself holds the folder."""
     run = read_plan(trained.parent / "plan.yaml").runs(trained, ["paper"], [0])[0]
-    with (run.folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        left = subprocess.Popen(["sleep", "60"], pass_fds=[file.fileno()])
+    hold = f"from monai_cryo.bundle import hold_folder; hold_folder({str(run.folder)!r}); print(flush=True); input()"
+    left = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        with pytest.raises(ValueError, match="another process trains in"):
+        left.stdout.readline()
+        with pytest.raises(ValueError, match="ended with exit code 1"):
             train_run(run)
+        assert f"another process trains in {run.folder}" in capfd.readouterr().err
     finally:
         left.kill()
-        left.wait()
+        left.communicate()
 
 
 def test_examples_are_the_first_of_each_class(trained):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import math
 from types import SimpleNamespace
@@ -167,9 +168,9 @@ def test_an_average_can_begin_on_resume(tmp_path):
 
 
 def test_auto_begins_anew_where_there_is_nothing(tmp_path):
-    (tmp_path / ".0.checkpoint.pt").write_bytes(b"of a killed run")
+    (tmp_path / f".{'0' * 32}.checkpoint.pt").write_bytes(b"of a killed run")
     assert training(tmp_path, max_epochs=1, resume="auto").trainer.state.iteration == 4
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "checkpoint.pt"}
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,18 @@ def test_what_cannot_be_resumed_is_refused(tmp_path, options, message):
     training(tmp_path, max_epochs=1)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         training(tmp_path, **{"resume": "auto", **options})
+
+
+def test_a_folder_that_another_process_holds_is_refused(tmp_path, monkeypatch):
+    """Before its checkpoint is read, which may be about to be replaced."""
+    (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
+
+    def held(file, operation):
+        raise BlockingIOError
+
+    monkeypatch.setattr(fcntl, "lockf", held)
+    with pytest.raises(ValueError, match="another process trains in"):
+        training(tmp_path, max_epochs=1, resume="auto")
 
 
 def test_a_broken_checkpoint_is_refused(tmp_path):

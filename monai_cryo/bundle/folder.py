@@ -1,0 +1,63 @@
+"""The folder of a run: writable, held by one process alone, and free of what a killed one left half-written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+__all__ = ["check_folder", "hold_folder"]
+
+#: what a kill leaves of files that were being written (`monai_cryo.io.replacing`)
+_LEFT = "." + "[0-9a-f]" * 32 + ".*"
+#: folder -> its lock file, open to the end of the process: closing any descriptor of it would give the lock back
+_held: dict[Path, int] = {}
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that cannot be written, without making it.
+
+    Raises
+    ------
+    ValueError
+        If it, or the nearest folder above it that is there, is a file or may not be written.
+    """
+    place = Path(folder).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise ValueError(f"output_dir {folder} cannot be a folder: {place} is a file")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"output_dir {folder} cannot be written: no permission in {place}")
+
+
+def hold_folder(folder: str | os.PathLike[str]) -> None:
+    """Hold a folder until this process ends, however it ends, and delete what a killed one left half-written there.
+
+    The lock is the kernel's record lock on ``.lock``: it ends with the process that took it, workers do not inherit
+    it, and it holds between the nodes of a cluster where their file system has locks. The folder is made if missing.
+
+    Raises
+    ------
+    ValueError
+        If another process holds it, or it cannot be written.
+    """
+    check_folder(folder)
+    place = Path(folder).resolve()
+    if place in _held:
+        return
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        lock = os.open(place / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
+    except OSError as error:
+        raise ValueError(f"output_dir {folder} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        os.close(lock)
+        raise ValueError(
+            f"another process trains in {folder}: wait until it ends, or end it, or give another output_dir"
+        ) from error
+    _held[place] = lock
+    for left in place.glob(_LEFT):
+        left.unlink(missing_ok=True)
