@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,8 @@ class TrainedModel:
         As in :class:`ModelRecord`.
     normalize
         The very transform it was trained with.
+    absent
+        Classes to which its networks give no probability; see `without`.
     """
 
     def __init__(self, path: str | os.PathLike[str], state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -121,10 +123,27 @@ class TrainedModel:
         self.box: int = self.facts["box"]
         self.contrast: str = self.facts["contrast"]
         self.normalize = build_transform(self.facts["normalize"])
+        self.absent: list[str] = []
 
     def __repr__(self) -> str:
         """Show the record."""
         return f"TrainedModel({str(self.path)!r}, {', '.join(f'{k}={v!r}' for k, v in self.facts.items())})"
+
+    def without(self, absent: Sequence[str]) -> TrainedModel:
+        """Return the model for a specimen that lacks some classes: the others share their probability.
+
+        Raises
+        ------
+        ValueError
+            If one is none of the model's, or none is left.
+        """
+        if isinstance(absent, str) or not set(absent) <= set(self.classes):
+            raise ValueError(f"absent must list classes of the model ({', '.join(self.classes)}), got {absent!r}")
+        if set(absent) == set(self.classes):
+            raise ValueError("all classes of the model are absent: nothing is left to recognise")
+        model = TrainedModel(self.path, self.state, self.facts)
+        model.absent = sorted(set(absent))
+        return model
 
     def network(self, precision: str | None = None, *, one_tensor: bool = False) -> nn.Module:
         """Build the network with its weights, in evaluation mode.
@@ -157,12 +176,18 @@ class TrainedModel:
         Raises
         ------
         ValueError
-            If they are not its own.
+            If they are not its own, or classes are absent and it is no `TwoBranchNet`.
         """
         try:
             with_facts(network, self.facts).load_state_dict(self.state)
         except RuntimeError as error:
             raise ValueError(f"{self.path}: the weights do not fit {type(network).__name__}: {error}") from error
+        if self.absent:
+            if not isinstance(network, TwoBranchNet):
+                raise ValueError(f"absent classes can be told to a TwoBranchNet, not to {type(network).__name__}")
+            last: nn.Linear = network.classifier[-1]  # type: ignore[assignment]
+            with torch.no_grad():
+                last.bias[[self.classes.index(name) for name in self.absent]] = -math.inf
         return network.eval()
 
     def negates(self, contrast: str) -> bool:
@@ -170,15 +195,22 @@ class TrainedModel:
         return parse_contrast(contrast, "file_contrast") != self.contrast
 
 
-def read_model(path: str | os.PathLike[str]) -> TrainedModel:
+def read_model(path: str | os.PathLike[str], absent: Sequence[str] = ()) -> TrainedModel:
     """Read a model file; nothing in it is run.
+
+    Parameters
+    ----------
+    path
+        The file.
+    absent
+        Classes that the specimen does not have, such as a eukaryote's in a bacterium; see `TrainedModel.without`.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no model of this bundle.
+        If it is no model of this bundle, or has no such classes.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model file {path}: train one, or pass --ckpt")
@@ -190,6 +222,7 @@ def read_model(path: str | os.PathLike[str]) -> TrainedModel:
     if facts is None:
         raise ValueError(f"{path} is no model of this bundle (a state dict with a record in it)")
     try:
-        return TrainedModel(path, state, facts)
+        model = TrainedModel(path, state, facts)
     except ValueError as error:
         raise ValueError(f"{path} is no model of this bundle: {error}") from error
+    return model.without(absent)

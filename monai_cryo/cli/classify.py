@@ -119,7 +119,8 @@ def _check_settings(options: argparse.Namespace, model: Any) -> None:
     from monai_cryo.io.atomic import write_text
 
     path: Path = options.output / "settings.json"
-    settings = {"model": model_digest(model), "apix": options.apix, "invert": options.invert, "tta": options.tta}
+    settings = {"model": model_digest(model), "absent": model.absent}
+    settings |= {name: getattr(options, name) for name in ("apix", "invert", "tta")}
     if path.is_file() and not options.overwrite:
         try:
             before = json.loads(path.read_text(encoding="utf-8"))

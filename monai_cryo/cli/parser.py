@@ -46,6 +46,8 @@ def reading_verb(verbs: Verbs, name: str, about: str, example: str, inputs: str)
     verb.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
     verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     verb.add_argument("--model", type=Path, metavar="PT", help="model file; default: the one the bundle ships")
+    note = "classes of the model that the specimen does not have; the others share their probability"
+    verb.add_argument("--absent", nargs="+", default=[], metavar="CLASS", help=note)
     verb.add_argument("--apix", type=positive(float), metavar="A", help="voxel size in Å, in place of the headers'")
     verb.add_argument("--invert", action="store_true", help="the protein is bright; default: dark, as reconstructed")
     verb.add_argument("--tta", action="store_true", help="average four mirror images that keep the missing wedge")
@@ -58,7 +60,7 @@ def load_model(options: argparse.Namespace) -> Any:
     """Return the model that the options name."""
     from monai_cryo.bundle import bundle_root, read_model
 
-    return read_model(options.model or bundle_root() / "models" / "model.pt")
+    return read_model(options.model or bundle_root() / "models" / "model.pt", options.absent)
 
 
 def device(options: argparse.Namespace) -> Any:

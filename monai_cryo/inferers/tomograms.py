@@ -82,7 +82,8 @@ class TomogramReader:
                 f"found {type(network).__name__} of boxes of {model.box}"
             )
         self.model, self.negate = model, model.negates(contrast)
-        self.contrast, self.diameters_a = contrast, dict(diameters_a)
+        self.contrast = contrast
+        self.diameters_a = {name: size for name, size in diameters_a.items() if name not in model.absent}
         background = model.classes.index(BACKGROUND) if BACKGROUND in model.classes else None
         self.dense = DenseInferer(network.to(device), stride=stride, core=core, flips=flips)
         self.windows = WindowInferer(network, threshold=threshold, background=background, flips=flips)
@@ -90,6 +91,7 @@ class TomogramReader:
         self.settings: dict[str, Any] = {
             "model": model_digest(model),
             "classes": model.classes,
+            "absent": model.absent,
             "diameters_a": self.diameters_a,
             "negate": self.negate,
             "stride": stride,
@@ -141,7 +143,11 @@ class TomogramReader:
                 progress(done, total)
 
         places, blocks = [self._blobs(volume)], 0
-        sheets = [k for k, name in enumerate(self.model.classes) if name not in {BACKGROUND, *self.diameters_a}]
+        sheets = [
+            k
+            for k, name in enumerate(self.model.classes)
+            if name not in {BACKGROUND, *self.model.absent, *self.diameters_a}
+        ]
         if sheets:
             blocks = self.dense.blocks(volume.shape)
             scores = self.dense(volume, normal.block, progress=lambda n, _: after(n, blocks + len(places[0])))

@@ -53,6 +53,35 @@ def test_the_file_is_a_plain_state_dict_with_the_record_in_it(tmp_path):
     torch.testing.assert_close(one.decode(one(x))[0], expected["logits"].softmax(1))
 
 
+def test_absent_classes_leave_their_probability_to_the_others(tmp_path):
+    shape = {**SHAPE, "num_classes": 3}
+    network = record(classes=["a", "b", "c"], network=partial(TwoBranchNet, **shape)).build()
+    path = save(tmp_path / "m.pt", network.state_dict())
+    x = torch.randn(2, 1, 16, 16, 16)
+    expected = network.eval()(x)["logits"].softmax(1)
+    expected[:, 1] = 0
+    expected /= expected.sum(1, keepdim=True)
+    model = read_model(path, absent=["b"])
+    torch.testing.assert_close(model.network("float32")(x)["logits"].softmax(1), expected)
+    one = model.network(one_tensor=True)
+    torch.testing.assert_close(one.decode(one(x))[0], expected)
+    assert read_model(path).absent == []
+    for wrong, message in (
+        (["groel"], "list classes of the model"),
+        ("b", "list classes"),
+        (["a", "b", "c"], "all cl"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_model(path, absent=wrong)
+
+
+def test_absent_classes_of_another_network_are_refused(tmp_path):
+    unet = partial(BasicUNet, spatial_dims=3, out_channels=2, features=(2, 2, 2, 2, 2, 2))
+    model = read_model(save(tmp_path / "m.pt", record(network=unet).build().state_dict()), absent=["a"])
+    with pytest.raises(ValueError, match="can be told to a TwoBranchNet, not to BasicUNet"):
+        model.network()
+
+
 def test_a_network_of_ones_own_is_recorded_as_what_it_is(tmp_path):
     """MONAI's own, whose state dict knows nothing of records."""
     unet = partial(BasicUNet, spatial_dims=3, out_channels=2, features=(2, 2, 2, 2, 2, 2))

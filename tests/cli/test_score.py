@@ -42,7 +42,7 @@ def test_labels(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         ("found.csv", "truth.csv", ["--distance", "3", "--same", "x"], "--same must read NAME=TRUE"),
         ("found.csv", "x.mrc", ["--distance", "3"], "expected two CSV files or two MRC files"),
         ("nowhere.csv", "truth.csv", ["--distance", "3"], "no such file of picks"),
-        ("nowhere.mrc", "x.mrc", [], "no such tomogram"),
+        ("nowhere.mrc", "x.mrc", [], "no such file"),
     ],
 )
 def test_refusals(

@@ -94,6 +94,15 @@ def test_results_of_other_settings_are_not_mixed(model: Path, folder: Path, caps
     assert call("segment", model, folder, "--no_picture", "--invert", "--overwrite") == 0
 
 
+def test_absent_classes_are_never_found(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    more = ["--no_picture", "--min_score", "0.01", "--diameter", "membrane=40", "--scores"]
+    assert call("pick", model, folder, *more, "--absent", "membrane", inputs="in/a.mrc") == 0
+    assert "membrane" not in capsys.readouterr().out
+    assert not read_mrc(folder / "out" / "a_membrane.mrc")[0].any()
+    assert call("pick", model, folder, *more, inputs="in/a.mrc") == 1
+    assert "made with another absent, diameters_a" in capsys.readouterr().err
+
+
 def test_a_model_of_the_common_spectrum_and_another_voxel_size(spectrum_model: Path, folder: Path) -> None:
     assert call("segment", spectrum_model, folder, "--apix", "14", "--tta", "--no_picture", inputs="in/a.mrc") == 0
     labels, voxel_size, _ = read_mrc(folder / "out" / "a_labels.mrc")
