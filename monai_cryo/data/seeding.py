@@ -59,15 +59,15 @@ class CounterSampler(Described, Sampler[int]):
     def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
         if length < 1 or length % world_size:
             raise ValueError(f"length must be a positive multiple of the {world_size} ranks, got {length}")
-        self.length, self.rank, self.world_size, self.epoch = length, rank, world_size, 0
+        self.length, self.rank, self.world_size, self.epoch, self.done = length, rank, world_size, 0, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        """Choose the epoch, counted from 0, and how many of its items, over all ranks, are done and left out."""
+        self.epoch, self.done = epoch, done
 
     def __len__(self) -> int:
         return self.length // self.world_size
 
     def __iter__(self) -> Iterator[int]:
         start = self.epoch * self.length
-        return iter(range(start + self.rank, start + self.length, self.world_size))
+        return iter(range(start + self.done + self.rank, start + self.length, self.world_size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ _NAME = "checkpoint.pt"
 
 
 class Checkpoints(Described):
-    """Save the run after every epoch, and go on from an earlier one where asked.
+    """Save the run after every epoch and every few minutes, and go on from an earlier one where asked.
 
     A resumed run is the one it would have been: its weights, averages, moments, best score and random streams are the
     checkpoint's. Options are those given now: the learning rate, momentum and weight decay of the optimizer, and the
@@ -41,6 +42,17 @@ class Checkpoints(Described):
         Checkpoint to go on from; ``auto``: that of `output_dir`, where there is one; None: a new run.
     seed
         Of the training: a run goes on with its own.
+    minutes
+        Save in the middle of an epoch too, where the last save is that long ago; 0: after every iteration; None: never.
+        The loader's sampler must then be told what is done, by :class:`~.epoch.SetEpoch`.
+    writer
+        :class:`~.writer.LazySummaryWriter` of the run: its log is whole up to every checkpoint, and a run that goes on
+        logs no iteration twice; None: none.
+
+    Raises
+    ------
+    ValueError
+        If `resume` or `minutes` is none of these.
     """
 
     def __init__(
@@ -50,10 +62,15 @@ class Checkpoints(Described):
         lr_scheduler: Any = None,
         resume: str | None = None,
         seed: int = 0,
+        minutes: float | None = None,
+        writer: Any = None,
     ) -> None:
         if not isinstance(resume, str | None):
             raise ValueError(f"resume must be a checkpoint, auto or null, got {resume!r}")
+        if minutes is not None and (isinstance(minutes, bool | str) or not minutes >= 0):
+            raise ValueError(f"checkpoint_minutes must be a number >= 0 or null, got {minutes!r}")
         self.state, self.lr_scheduler, self.seed = dict(state), lr_scheduler, seed
+        self.minutes, self.writer, self._saved = minutes, writer, time.monotonic()
         self.path = Path(output_dir) / _NAME
         self.resume = Path(resume) if resume is not None and resume != "auto" else None
         if resume == "auto" and self.path.is_file():
@@ -75,6 +92,9 @@ class Checkpoints(Described):
         if self.resume is not None:
             self.load(engine, self.resume)
         self._hold()
+        if self.minutes is not None:
+            # where all handlers of the last iteration, whatever their order, have had their turn
+            engine.add_event_handler(Events.GET_BATCH_STARTED, self._save_if_due)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def _hold(self) -> None:
@@ -85,16 +105,25 @@ class Checkpoints(Described):
         """Replace the checkpoint by one of now."""
         if idist.get_rank() != 0:
             return
+        if self.writer is not None:
+            self.writer.flush()
+        iteration = engine.state.iteration
         save_whole(
             {
                 **{name: part.state_dict() for name, part in self.state.items()},
-                "done": {"epoch": engine.state.epoch, "iteration": engine.state.iteration},
+                "done": {"epoch": iteration // engine.state.epoch_length, "iteration": iteration},
                 "epoch_size": _epoch_size(engine),
                 "seed": self.seed,
                 "random": _random_state(),
             },
             self.path,
         )
+        self._saved = time.monotonic()
+
+    def _save_if_due(self, engine: Engine) -> None:
+        begun = engine.state.iteration % engine.state.epoch_length > 0
+        if begun and time.monotonic() - self._saved >= 60 * (self.minutes or 0):
+            self.save(engine)
 
     def load(self, engine: Engine, path: Path) -> None:
         """Bring everything to where the checkpoint was."""
@@ -121,7 +150,17 @@ class Checkpoints(Described):
                 for _ in range(done["iteration"]):
                     self.lr_scheduler.step()
         engine.state.epoch, engine.state.iteration = done["epoch"], done["iteration"]
-        engine.add_event_handler(Events.STARTED, lambda: _set_random_state(random))
+        # the loader, made anew, draws a seed; in the middle of an epoch that has been drawn before
+        begun = done["iteration"] % engine.state.epoch_length > 0
+        first = Events.GET_BATCH_STARTED if begun else Events.STARTED
+
+        def restore() -> None:
+            handle.remove()
+            _set_random_state(random)
+
+        handle = engine.add_event_handler(first, restore)
+        if self.writer is not None:
+            self.writer.purge_step = done["iteration"] + 1
 
     def _check(self, engine: Engine, path: Path, done: Mapping[str, int], size: list[int], network: Any) -> None:
         facts, wanted = facts_in(network) or {}, facts_in(self.state["network"].state_dict()) or {}

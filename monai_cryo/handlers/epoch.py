@@ -10,15 +10,31 @@ from monai_cryo._described import Described
 
 
 class _HasSetEpoch(Protocol):
-    def set_epoch(self, epoch: int) -> None: ...
+    world_size: int
+
+    def set_epoch(self, epoch: int, done: int) -> None: ...
 
 
 class SetEpoch(Described):
-    """Call ``sampler.set_epoch`` at the start of every epoch, counted from 0; right after a resume too."""
+    """Call ``sampler.set_epoch`` at the start of every epoch, counted from 0, with the items that are done already.
+
+    They are more than none where a run goes on in the middle of an epoch.
+
+    Parameters
+    ----------
+    sampler
+        :class:`monai_cryo.data.CounterSampler` of the trainer's loader.
+    """
 
     def __init__(self, sampler: _HasSetEpoch) -> None:
         self.sampler = sampler
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda e: self.sampler.set_epoch(e.state.epoch - 1))
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Choose the epoch."""
+        batches = engine.state.iteration % engine.state.epoch_length
+        items = batches * engine.state.dataloader.batch_size * self.sampler.world_size if batches else 0
+        self.sampler.set_epoch(engine.state.epoch - 1, items)

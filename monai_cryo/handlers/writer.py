@@ -10,6 +10,9 @@ from monai_cryo._described import Described
 class LazySummaryWriter(Described):
     """``torch.utils.tensorboard.SummaryWriter``, made when it is first used: a refused run leaves no event file.
 
+    A run that goes on sets `purge_step` before: what the killed run had logged from that iteration on, and is done
+    anew, is then hidden.
+
     Parameters
     ----------
     log_dir
@@ -18,6 +21,7 @@ class LazySummaryWriter(Described):
 
     def __init__(self, log_dir: str) -> None:
         self.log_dir = log_dir
+        self.purge_step: int | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Make the writer, once, and hand on to it."""
@@ -26,5 +30,5 @@ class LazySummaryWriter(Described):
         from torch.utils.tensorboard import SummaryWriter
 
         if "_writer" not in self.__dict__:
-            self.__dict__["_writer"] = SummaryWriter(log_dir=self.log_dir)
+            self.__dict__["_writer"] = SummaryWriter(log_dir=self.log_dir, purge_step=self.purge_step)
         return getattr(self.__dict__["_writer"], name)

@@ -12,8 +12,10 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from monai_cryo.data import CounterSampler
 from monai_cryo.handlers import (
     AverageWeights,
     Checkpoints,
@@ -21,9 +23,11 @@ from monai_cryo.handlers import (
     KeepBest,
     LazySummaryWriter,
     Report,
+    SetEpoch,
     ValidationScalars,
 )
 from monai_cryo.handlers import best as best_module
+from monai_cryo.handlers import checkpoints as checkpoints_module
 from monai_cryo.networks import facts_in, with_facts
 
 FACTS = {"classes": ["a", "b"]}
@@ -103,7 +107,23 @@ def step_down(optimizer, steps):
     return torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5)
 
 
-def training(folder, *, max_epochs, resume=None, schedule=None, lr=0.1, items=8, facts=FACTS, ema=0.9, seed=0):
+def training(
+    folder,
+    *,
+    max_epochs,
+    resume=None,
+    schedule=None,
+    lr=0.1,
+    items=8,
+    facts=FACTS,
+    ema=0.9,
+    seed=0,
+    loader=None,
+    minutes=None,
+    writer=None,
+    handlers=(),
+    log=None,
+):
     """Four iterations an epoch of a network with dropout; returns trainer, network, rates and averaged network."""
     torch.manual_seed(0)
     network = with_facts(nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 1)), facts)
@@ -116,13 +136,19 @@ def training(folder, *, max_epochs, resume=None, schedule=None, lr=0.1, items=8,
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=max_epochs,
-        train_data_loader=torch.utils.data.DataLoader(data, batch_size=items // 4, shuffle=True),
+        train_data_loader=loader or torch.utils.data.DataLoader(data, batch_size=items // 4, shuffle=True),
         network=network,
         optimizer=optimizer,
         loss_function=nn.MSELoss(),
         decollate=False,
-        train_handlers=[average, Checkpoints(state, str(folder), scheduler, resume, seed)],
+        train_handlers=[
+            *(handler for handler in handlers if hasattr(handler, "attach")),
+            average,
+            Checkpoints(state, str(folder), scheduler, resume, seed, minutes, writer),
+        ],
     )
+    for attach in [*(handler for handler in handlers if not hasattr(handler, "attach")), *([log] if log else [])]:
+        attach(trainer)
 
     @trainer.on(Events.ITERATION_COMPLETED)
     def step(engine):
@@ -132,6 +158,101 @@ def training(folder, *, max_epochs, resume=None, schedule=None, lr=0.1, items=8,
 
     trainer.run()
     return SimpleNamespace(trainer=trainer, network=network, log=rates, average=average.network)
+
+
+class Killed(Exception):
+    pass
+
+
+class Items(torch.utils.data.Dataset):
+    """Every index has its item, also beyond the length."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return {"image": torch.full((2,), index / 10), "label": torch.ones(1)}
+
+
+def counted(folder, *, killed_after=None, workers=0, **options):
+    """Train on items that never repeat, saved after every iteration, and perhaps die where one begins."""
+    sampler = CounterSampler(8)
+    loader = torch.utils.data.DataLoader(Items(), batch_size=2, sampler=sampler, num_workers=workers)
+
+    def die(engine):
+        if engine.state.iteration == killed_after:
+            raise Killed
+
+    handlers = [SetEpoch(sampler), lambda engine: engine.add_event_handler(Events.GET_BATCH_COMPLETED, die)]
+    return training(folder, max_epochs=3, loader=loader, minutes=0, handlers=handlers, **options)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on machines of one core
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("schedule", [None, one_cycle])
+def test_a_run_goes_on_in_the_middle_of_an_epoch(tmp_path, schedule, workers):
+    """Wherever it is killed, and killed again, its losses are those of the uninterrupted run, bit for bit."""
+    whole = counted(tmp_path / "whole", schedule=schedule)
+    assert len({loss for _, loss in whole.log}) == 12
+    for kills in [(5,), (1, 2, 7)] if workers else [*((n,) for n in range(1, 12)), tuple(range(1, 12))]:
+        folder, before = tmp_path / str(kills), 0
+        for kill in kills:
+            with pytest.raises(Killed):
+                counted(folder, schedule=schedule, workers=workers, killed_after=kill, resume="auto")
+            done = torch.load(folder / "checkpoint.pt", weights_only=True)["done"]
+            assert done == {"iteration": kill, "epoch": kill // 4}
+            before = kill
+        resumed = counted(folder, schedule=schedule, workers=workers, resume="auto")
+        assert resumed.log == whole.log[before:]
+        assert resumed.trainer.state.epoch == 3
+        for ours, theirs in ((resumed.network, whole.network), (resumed.average, whole.average)):
+            for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+                assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("minutes", "saves"), [(None, 3), (0, 12), (1, 6)])
+def test_checkpoints_come_after_every_epoch_and_every_few_minutes(tmp_path, monkeypatch, minutes, saves):
+    """Here an iteration takes 31 seconds."""
+    clock, saved = [0.0], []
+    monkeypatch.setattr(checkpoints_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoints_module, "save_whole", lambda content, path: saved.append(content["done"]))
+
+    def tick(engine):
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: clock.__setitem__(0, clock[0] + 31))
+
+    training(tmp_path, max_epochs=3, minutes=minutes, handlers=[tick])
+    assert len(saved) == saves
+    assert saved[-1] == {"epoch": 3, "iteration": 12}
+
+
+@pytest.mark.parametrize("minutes", [-1, "soon", math.nan, True])
+def test_minutes_are_a_number(tmp_path, minutes):
+    with pytest.raises(ValueError, match="checkpoint_minutes must be a number >= 0 or null, got"):
+        Checkpoints({}, str(tmp_path), minutes=minutes)
+
+
+def test_the_log_is_whole_up_to_the_checkpoint_and_tells_nothing_twice(tmp_path):
+    def log(engine):
+        engine.add_event_handler(
+            Events.ITERATION_COMPLETED,
+            lambda: writer.add_scalar("loss", engine.state.output["loss"].item(), engine.state.iteration),
+        )
+
+    for options in ({"killed_after": 6}, {"killed_after": 9}, {}):
+        writer = LazySummaryWriter(str(tmp_path))
+        try:
+            counted(tmp_path, resume="auto", writer=writer, log=log, **options)
+        except Killed:
+            # what the killed run logged and did after its last checkpoint is done again
+            checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+            assert checkpoint["done"]["iteration"] == options["killed_after"]
+            writer.add_scalar("loss", -1.0, checkpoint["done"]["iteration"] + 1)
+        writer.flush()
+        writer.close()
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [event.step for event in events] == list(range(1, 13))
+    whole = counted(tmp_path / "whole")
+    assert [event.value for event in events] == pytest.approx([loss for _, loss in whole.log], rel=1e-6)
 
 
 @pytest.mark.parametrize("schedule", [None, one_cycle, step_down])
