@@ -16,6 +16,7 @@ KEYS = {
     "training": {"recipes"},
     "inference": {"network", "start_up", "threads"},
     "growth": {"studies"},
+    "tomograms": {"tomograms", "threads"},
 }
 
 
