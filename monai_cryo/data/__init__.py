@@ -12,7 +12,7 @@ from monai_cryo.data.chains import (
 )
 from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.data.grid import FitToGrid, FitToGridD, FitToGridd, FitToGridDict, pad_with_noise
-from monai_cryo.data.labelled import FillMaskd, LabelledData, load_labelled
+from monai_cryo.data.labelled import CheckMaskd, FillMaskd, LabelledData, load_labelled
 from monai_cryo.data.memory import image_in_memory
 from monai_cryo.data.particles import StarParticles, find_tomograms
 from monai_cryo.data.refusing import RefusingDataset
@@ -21,6 +21,7 @@ from monai_cryo.data.simulated import write_simulated
 from monai_cryo.io import MRCReader, MRCWriter
 
 __all__ = [
+    "CheckMaskd",
     "CheckVolumed",
     "CounterSampler",
     "DecodePredictiond",

@@ -25,7 +25,7 @@ from monai.utils import ensure_tuple
 
 from monai_cryo._described import Described
 from monai_cryo.data.grid import FitToGridd
-from monai_cryo.data.labelled import FillMaskd
+from monai_cryo.data.labelled import CheckMaskd, FillMaskd
 from monai_cryo.io import MRCReader, MRCWriter
 from monai_cryo.networks import TwoBranchTensorNet
 
@@ -68,6 +68,7 @@ def preprocessing(
         LoadSubtomogramd(names, file_voxel_size),
         EnsureChannelFirstd(names, channel_dim="no_channel", **optional),
         CheckVolumed(images, extent_a=voxel_size * box),
+        *([CheckMaskd(masks, image_key=images[0])] if masks else []),
         FitToGridd(names, voxel_size=voxel_size, box=box, mode=modes, **optional),
     ]
     if negate:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from monai_cryo._described import Described
 from monai_cryo._typing import check_word
+from monai_cryo.io.header import VOXEL_SIZES_A
 from monai_cryo.physics.fourier import VoxelSize, voxel_size_zyx
 from monai_cryo.physics.resampling import crop_or_pad, resample, resample_nearest
 
@@ -53,10 +54,10 @@ def pad_with_noise(volume: Tensor, shape: Sequence[int], seed: int) -> Tensor:
     added = ~crop_or_pad(torch.ones(volume.shape[-3:], dtype=torch.bool, device=volume.device), shape)
     count = int(added.sum())
     if count:
-        kept = fitted[:, ~added]
+        kept = fitted[:, ~added].double()  # squares of huge and tiny values are out of float32's range
         noise = np.random.RandomState(seed).standard_normal((len(volume), count))
         mean, deviation = kept.mean(dim=1, keepdim=True), kept.std(dim=1, keepdim=True, correction=0)
-        fitted[:, added] = mean + deviation * torch.as_tensor(noise).to(fitted)
+        fitted[:, added] = (mean + deviation * torch.as_tensor(noise).to(kept)).to(fitted.dtype)
     return fitted
 
 
@@ -119,8 +120,18 @@ class FitToGrid(Described, InvertibleTransform):
         box = (self.box,) * 3
         if self.mode == "nearest":
             return resample_nearest(volume, old, self.voxel_size, box)
+        low, high = VOXEL_SIZES_A
+        if not all(low <= v <= high for v in old):  # finer ones take memory without end before nothing is left of them
+            sizes = ", ".join(f"{v:g}" for v in old)
+            raise ValueError(f"{name}: the voxel size (z, y, x) is {sizes} Å, expected {low:g} to {high:g} Å")
         seed = zlib.crc32(volume.detach().cpu().contiguous().numpy().tobytes())
         covered = resample(volume.to(torch.float32), old, self.voxel_size)
+        if bool((covered == covered.flatten()[0]).all()) and not bool((volume == volume.flatten()[0]).all()):
+            shapes = [" x ".join(map(str, v.shape[1:])) for v in (volume, covered)]
+            raise ValueError(
+                f"{name}: {shapes[0]} voxels of {max(old):g} Å become one value everywhere in {shapes[1]} voxels of "
+                f"{max(self.voxel_size):g} Å: is its voxel size right?"
+            )
         self._say(name, covered.shape[1:])
         return pad_with_noise(covered, box, seed)
 

@@ -17,7 +17,7 @@ from monai_cryo._described import Described
 from monai_cryo._typing import Contrast, parse_contrast
 from monai_cryo.physics.fourier import voxel_size_zyx
 
-__all__ = ["FillMaskd", "LabelledData", "load_labelled"]
+__all__ = ["CheckMaskd", "FillMaskd", "LabelledData", "load_labelled"]
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,14 @@ def load_labelled(
         )
     path = folder / "dataset.json"
     try:
-        head = json.loads(path.read_text())
+        head = json.loads(path.read_text(encoding="utf-8"))
         raw = head["test"]
+        if not isinstance(raw, list) or not all(isinstance(item, dict) for item in raw):
+            raise TypeError(f"{type(raw).__name__}, expected a list of mappings")
         rows = load_decathlon_datalist(str(path), is_segmentation=True, data_list_key="test", base_dir=str(folder))
-    except (json.JSONDecodeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} must be a MONAI datalist with items under 'test', found: {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} must be a MONAI datalist with items under 'test', found: {reason}") from error
     contrast = parse_contrast(head.get("contrast", "protein dark"), f"{path}: contrast")
     voxel_size = head.get("voxel_size")
     if voxel_size is not None:
@@ -89,7 +92,10 @@ def load_labelled(
         missing = [key for key in (image_key, "class") if key not in given]
         if missing:
             raise ValueError(f"{path}: item {number} has no {missing[0]!r}; it has {', '.join(given)}")
-        name = row["class"]
+        name = given["class"]  # not the row's: MONAI takes a class for a path where a folder is called so
+        for key in (image_key, "label", "class"):
+            if not isinstance(given.get(key) or "", str):
+                raise ValueError(f"{path}: item {number}: {key} must be text, got {given[key]!r}")
         if name not in classes:
             if not skip_unknown:
                 raise ValueError(
@@ -108,6 +114,35 @@ def load_labelled(
     if not items:
         raise ValueError(f"{path} has no item of the classes {', '.join(classes)}")
     return LabelledData(items, skipped, voxel_size, contrast)
+
+
+class CheckMaskd(Described, MapTransform):
+    """Refuse a mask of another box than its image: it belongs to another particle, or to another copy of this one.
+
+    Parameters
+    ----------
+    keys
+        Masks; they may be missing.
+    image_key
+        Whose shape they must have, before anything is resampled.
+    """
+
+    def __init__(self, keys: KeysCollection = "mask", image_key: str = "image") -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of ``data``, unchanged."""
+        d = dict(data)
+        image = d[self.image_key]
+        for key in self.key_iterator(d):
+            if d[key].shape != image.shape:
+                names = [getattr(v, "meta", {}).get("filename_or_obj", k) for k, v in ((key, d[key]), ("image", image))]
+                shapes = [" x ".join(map(str, v.shape[1:])) for v in (d[key], image)]
+                raise ValueError(
+                    f"{names[0]}: the mask has {shapes[0]} voxels, expected {shapes[1]} as its image {names[1]} has"
+                )
+        return d
 
 
 class FillMaskd(Described, MapTransform):

@@ -20,7 +20,8 @@ from monai.utils import MetaKeys, SpaceKeys, convert_to_numpy, ensure_tuple
 from numpy.typing import DTypeLike, NDArray
 
 from monai_cryo._described import Described
-from monai_cryo.io.mrc import Triple, has_mrc_suffix, read_mrc, write_mrc
+from monai_cryo.io.header import Triple
+from monai_cryo.io.mrc import has_mrc_suffix, read_mrc, write_mrc
 from monai_cryo.physics.fourier import VoxelSize, voxel_size_zyx
 
 __all__ = ["MRCReader", "MRCWriter"]

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import logging
 import math
 import os
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import mrcfile
 import numpy as np
-from mrcfile.utils import data_dtype_from_header, data_shape_from_header
 from numpy.typing import ArrayLike, NDArray
 
 from monai_cryo.io.atomic import replacing
+from monai_cryo.io.header import EXPECTED, MRCHeader, Triple, read_header, truncated
 from monai_cryo.physics.fourier import VoxelSize, voxel_size_zyx
 
 __all__ = ["SUFFIXES", "has_mrc_suffix", "read_mrc", "write_mrc"]
 
 logger = logging.getLogger(__name__)
 
-Triple = tuple[float, float, float]
-
 SUFFIXES = (".mrc", ".map", ".rec", ".mrcs", ".st")
-_EXPECTED = "expected an MRC2014 file (.mrc .map .rec .mrcs .st, plain or .gz)"
-_OPENERS: dict[str, Callable[..., Any]] = {"GzipMrcFile": gzip.open, "Bzip2MrcFile": bz2.open}
-_IMOD_STAMP = 1146047817
 
 
 def read_mrc(
@@ -62,7 +55,7 @@ def read_mrc(
     array
         [z, y, x] in the file's dtype (int8, uint8, int16, uint16, float16 or float32), native byte order, writable.
     voxel_size
-        Å as (z, y, x), the shortest decimals that give the header's float32 again; None where it holds 0 or nonsense.
+        Å as (z, y, x), the shortest decimals that give the header's float32 again; None where it holds 0.
     origin
         Å as (z, y, x).
 
@@ -71,7 +64,8 @@ def read_mrc(
     FileNotFoundError
         If there is no such file.
     ValueError
-        In one line, if it is not a whole, real-valued, orthogonal MRC file of `ndim` dimensions and finite values.
+        In one line, if it is not a whole, real-valued, orthogonal MRC file of `ndim` dimensions and finite values, its
+        header's voxel size is outside 0.2 to 100 Å and none is given, or a packed file unpacks more than 200-fold.
 
     Warns
     -----
@@ -84,32 +78,26 @@ def read_mrc(
     J. Struct. Biol. 192 (2015) 146-150.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file, {_EXPECTED}")
+    header = read_header(path, ndim, believed=voxel_size is None)
     try:
-        with mrcfile.open(path, header_only=True) as mrc:
-            header = mrc.header
-            opener = _OPENERS.get(type(mrc).__name__, open)
-            shape, dtype, order = header_layout(header, ndim)
-        array = _data_block(path, opener, 1024 + int(header.nsymbt), shape, dtype)
+        array = _data_block(header)
     except PermissionError:
         raise
-    except (ValueError, OSError, EOFError, zlib.error, ZeroDivisionError, MemoryError, OverflowError) as error:
+    except (ValueError, OSError, EOFError, zlib.error, MemoryError, OverflowError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: {reason}; {_EXPECTED}") from error
+        raise ValueError(f"{path}: {reason}; {EXPECTED}") from error
     if array.dtype.kind == "f" and not allow_nonfinite and not np.isfinite(array).all():
         bad = np.count_nonzero(~np.isfinite(array))
         raise ValueError(f"{path}: {bad} of {array.size} values are NaN or infinite, expected finite values")
-    if order != (0, 1, 2):
-        array = np.ascontiguousarray(array.transpose(order))
+    if header.order != (0, 1, 2):
+        array = np.ascontiguousarray(array.transpose(header.order))
 
-    found = header_voxel_size(header)
-    used = found if voxel_size is None else voxel_size_zyx(voxel_size)
-    if voxel_size is None and found is None:
+    used = header.voxel_size if voxel_size is None else voxel_size_zyx(voxel_size)
+    if used is None:
         warnings.warn(f"{path}: the header holds no voxel size, pass voxel_size in Å", stacklevel=2)
-    elif voxel_size is None and found == (1.0, 1.0, 1.0):
+    elif voxel_size is None and used == (1.0, 1.0, 1.0):
         warnings.warn(f"{path}: voxel size 1.0 Å often means unknown, pass voxel_size in Å", stacklevel=2)
-    return array, used, header_origin(path, header, used, order)
+    return array, used, header.origin(used)
 
 
 def write_mrc(
@@ -170,69 +158,16 @@ def write_mrc(
         mrc.header.label[0] = b"written by monai_cryo"  # mrcfile's own holds the time: same volume, same bytes
 
 
-def header_layout(header: Any, ndim: int) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, int, int]]:
-    """Shape and dtype of the data block, and the transposition that makes it [z, y, x]."""
-    shape, dtype = data_shape_from_header(header), data_dtype_from_header(header)
-    if len(shape) != ndim or min(shape) < 1:
-        raise ValueError(f"holds data of shape {shape}, expected {ndim} dimensions, none empty")
-    if dtype.kind == "c":
-        raise ValueError("holds complex numbers (mode 4), expected a real-valued map")
-    extra = header.extra2.tobytes()
-    stamp, flags = np.frombuffer(extra[40:48], dtype=header.nx.dtype)
-    if dtype == np.int8 and stamp == _IMOD_STAMP and not flags & 1:
-        dtype = np.dtype(np.uint8)
-    axes = (int(header.maps), int(header.mapr), int(header.mapc))
-    if axes == (0, 0, 0):
-        axes = (3, 2, 1)
-    angles = tuple(float(header.cellb[name]) for name in ("alpha", "beta", "gamma"))
-    if sorted(axes) != [1, 2, 3] or (ndim != 3 and axes != (3, 2, 1)):
-        raise ValueError(f"axis order mapc, mapr, maps is {axes[::-1]}, expected a permutation of (1, 2, 3)")
-    if angles != (0.0, 0.0, 0.0) and not np.allclose(angles, 90.0, atol=0.01):
-        raise ValueError(f"cell angles are {angles}, expected an orthogonal cell (90, 90, 90)")
-    return shape, dtype, (axes.index(3), axes.index(2), axes.index(1))
-
-
-def _data_block(
-    path: Path, opener: Callable[..., Any], offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    expected = math.prod(shape) * dtype.itemsize
-    # a plain file too short for its header is refused before memory is taken for what the header claims
-    found = path.stat().st_size - offset if opener is open else expected
-    if found >= expected:
-        array = np.empty(shape, dtype)
-        with opener(path, "rb") as stream:
-            stream.seek(offset)
-            found = stream.readinto(array.reshape(-1).view(np.uint8))
-            if stream.read(1):
-                logger.warning("%s: longer than its header says, the rest is left unread", path)
-    if found < expected:
-        raise ValueError(f"truncated, holds {max(found, 0)} of the {expected} data bytes of shape {shape} {dtype.name}")
-    return array.astype(dtype.newbyteorder("="), copy=False)
-
-
-def header_voxel_size(header: Any) -> Triple | None:
-    """Voxel size of a header, Å as (z, y, x): the shortest decimals of its float32; None for 0 and nonsense."""
-    sizes = []
-    for axis in "zyx":
-        cell, intervals = np.float32(header.cella[axis]), int(header[f"m{axis}"])
-        value = float(cell) / intervals if intervals else 0.0
-        if not (math.isfinite(value) and value > 0):
-            return None
-        digits = (float(f"{value:.{n}g}") for n in range(1, 10))
-        sizes.append(next((d for d in digits if np.float32(d * intervals) == cell), value))
-    return sizes[0], sizes[1], sizes[2]
-
-
-def header_origin(path: Path, header: Any, voxel_size: Triple | None, order: tuple[int, ...]) -> Triple:
-    """Origin of a header, Å as (z, y, x); the grid's start where the origin is 0."""
-    z, y, x = (float(str(np.float32(header.origin[axis]))) for axis in "zyx")
-    if not all(map(math.isfinite, (z, y, x))):
-        logger.warning("%s: the header's origin %s is not finite, taken as 0", path, (z, y, x))
-        return 0.0, 0.0, 0.0
-    starts = [int(header[name]) for name in ("nzstart", "nystart", "nxstart")]  # sections, rows, columns
-    if (z, y, x) == (0.0, 0.0, 0.0) and voxel_size is not None:
-        z, y, x = (float(starts[axis] * size) for axis, size in zip(order, voxel_size, strict=True))
-    return z, y, x
+def _data_block(header: MRCHeader) -> NDArray[Any]:
+    array = np.empty(header.shape, header.dtype)
+    with header.opener(header.path, "rb") as stream:
+        stream.seek(header.offset)
+        found = stream.readinto(array.reshape(-1).view(np.uint8))
+        if stream.read(1):
+            logger.warning("%s: longer than its header says, the rest is left unread", header.path)
+    if found < header.bytes:
+        raise truncated(header, found)
+    return array.astype(header.dtype.newbyteorder("="), copy=False)
 
 
 def _storable(array: NDArray[Any], path: Path) -> NDArray[Any]:

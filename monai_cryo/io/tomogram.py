@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from monai_cryo.io.atomic import replacing
-from monai_cryo.io.mrc import header_layout, header_origin, header_voxel_size, read_mrc
+from monai_cryo.io.header import read_header
+from monai_cryo.io.mrc import read_mrc
 from monai_cryo.physics.resampling import covered_shape, evaluate, low_pass, same_voxel_size
 
 __all__ = [
@@ -78,29 +78,21 @@ def open_tomogram(path: str | os.PathLike[str], voxel_size: float | None = None)
         "unknown") and none is given, or the voxels are no cubes (to a hundredth).
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such tomogram")
-    try:
-        with mrcfile.open(path, header_only=True) as mrc:
-            header, plain = mrc.header, type(mrc).__name__ == "MrcFile"
-            shape, dtype, order = header_layout(header, 3)
-            sizes = header_voxel_size(header)
-            origin = header_origin(path, header, sizes, order)
-        data: NDArray[Any]
-        if plain:
-            data = np.memmap(path, dtype, "r", 1024 + int(header.nsymbt), shape).transpose(order)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}; expected a whole MRC file") from error
+    header = read_header(path, 3, believed=voxel_size is None)
+    sizes = header.voxel_size
     if voxel_size is None:
         if sizes is None or sizes == (1.0, 1.0, 1.0):
             raise ValueError(f"{path}: the header's voxel size is {sizes and 1.0} Å, pass the true one in Å")
         if max(sizes) - min(sizes) > _ANISOTROPY * max(sizes):
             raise ValueError(f"{path}: expected cubic voxels, found {sizes} Å (z, y, x); pass voxel_size in Å")
         voxel_size = sizes[2]
-    if not plain:
+    data: NDArray[Any]
+    if header.plain:
+        data = np.memmap(path, header.dtype, "r", header.offset, header.shape).transpose(header.order)
+    else:
         data = read_mrc(path, voxel_size=voxel_size)[0]
         data.flags.writeable = False
-    return Tomogram(path, data, float(voxel_size), origin)
+    return Tomogram(path, data, float(voxel_size), header.origin(sizes))
 
 
 def cut_boxes(

@@ -142,3 +142,24 @@ def test_it_can_be_sent_to_workers_and_says_what_it_is():
     fit = pickle.loads(pickle.dumps(FitToGridd(["a", "b"], voxel_size=10, box=8, mode=["fourier", "nearest"])))
     assert repr(fit.fits[1]) == "FitToGrid(voxel_size=10, box=8, mode='nearest')"
     assert "mode=['fourier', 'nearest']" in repr(fit)
+
+
+def test_an_image_that_becomes_one_value_is_refused():
+    array = np.random.RandomState(0).randn(24, 24, 24)
+    with pytest.raises(ValueError, match=r"24 x 24 x 24 voxels of .* become one value everywhere in 1 x 1 x 1 voxels"):
+        FitToGrid(13.68, 40)(volume(array, 0.5))
+    for size in (1e-30, 1e-3, 0.1, 500.0, 1e30):
+        with pytest.raises(ValueError, match=r"the voxel size .* expected 0\.2 to 100 Å"):
+            FitToGrid(13.68, 40)(volume(array, size))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_tiny_and_huge_images_are_padded_with_noise_of_their_own_size(scale):
+    array = np.random.RandomState(0).randn(24, 24, 24)
+    fitted = FitToGrid(12.0, 40)(volume(array * scale, 10.0))
+    expected = FitToGrid(12.0, 40)(volume(array, 10.0))
+    assert bool(fitted.isfinite().all())
+    values = fitted.as_tensor().double() / scale
+    inside = slice(10, 30)
+    np.testing.assert_allclose(values[:, inside, inside, inside], expected[:, inside, inside, inside], atol=1e-5)
+    assert values.std() == pytest.approx(float(expected.std()), rel=0.05)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
+from monai_cryo._refusals import find_refusal, is_refusal
 from monai_cryo.data import list_images, load_labelled, postprocessing, preprocessing
 from monai_cryo.io import read_mrc, write_mrc
 
@@ -62,6 +64,16 @@ def test_missing_list(where):
         ({"test": [{"image": "a.mrc"}]}, ValueError, "item 0 has no 'class'"),
         ({"test": [{"image": "no.mrc", "class": "ribosome"}]}, FileNotFoundError, "no.mrc, which does not exist"),
         ({"test": []}, ValueError, "items under 'test'"),
+        ({"test": {"a": 1}}, ValueError, "items under 'test'"),
+        ({"test": [1, 2]}, ValueError, "items under 'test'"),
+        (
+            {"test": [{"image": ["a.mrc"], "class": "ribosome"}]},
+            ValueError,
+            "item 0: image must be text",
+        ),
+        ({"test": [{"image": "a.mrc", "class": ["ribosome"]}]}, ValueError, "item 0: class must be text"),
+        ({"test": [{"image": "a.mrc", "class": "ribosome", "label": 1}]}, ValueError, "item 0: label must be text"),
+        ({"test": [{"image": "a\0.mrc", "class": "ribosome"}]}, FileNotFoundError, "which does not exist"),
         ({"train": []}, ValueError, "items under 'test'"),
         (
             {"test": [{"image": "a.mrc", "class": "ribosome"}], "voxel_size": "big"},
@@ -91,6 +103,31 @@ def test_no_json(folder):
     (folder / "dataset.json").write_text("{")
     with pytest.raises(ValueError, match="must be a MONAI datalist"):
         load_labelled(str(folder), CLASSES)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '["test"]', '"test"', "7", "\xff", '{"test": 1e999}'])
+def test_lists_of_other_kinds_are_refused(folder, content):
+    (folder / "dataset.json").write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match="must be a MONAI datalist") as error:
+        load_labelled(str(folder), CLASSES)
+    assert is_refusal(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_called_as_a_class_does_not_rename_the_class(folder):
+    (folder / "ribosome").mkdir()
+    data = load_labelled(str(folder), CLASSES, skip_unknown=True)
+    assert [item["class"] for item in data.items] == [0, 1]
+
+
+@pytest.mark.parametrize("n", [20, 64])
+def test_a_mask_of_another_box_is_refused(folder, n):
+    write_mrc(folder / "a_mask.mrc", np.ones((n, n, n), np.int8), 12.0, overwrite=True)
+    item = load_labelled(str(folder), CLASSES, skip_unknown=True).items[0]
+    with pytest.raises(RuntimeError) as error:
+        preprocessing(voxel_size=12.0, box=40)(item)
+    refusal = find_refusal(error.value)
+    assert re.search(rf"a_mask\.mrc: the mask has {n} x {n} x {n} voxels, expected 32 x 32 x 32 as its", str(refusal))
 
 
 def test_preprocessing_brings_files_to_the_models_grid(folder):

@@ -86,7 +86,7 @@ def test_a_header_without_voxel_size_loads_as_one_angstrom_with_a_warning(tmp_pa
 
 def test_the_reason_reaches_the_user_of_load_image(tmp_path):
     (tmp_path / "a.mrc").write_bytes(b"no")
-    with pytest.raises(RuntimeError, match=r"a\.mrc: Couldn't read enough bytes for MRC header; expected an MRC2014"):
+    with pytest.raises(RuntimeError, match=r"a\.mrc: too short for a header, holds 2 of 1024"):
         LoadImage(reader=MRCReader)(tmp_path / "a.mrc")
 
 

@@ -72,7 +72,7 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"{name}: ") as caught:
             open_tomogram(tmp_path / name)
         assert "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError, match="no such tomogram"):
+    with pytest.raises(FileNotFoundError, match="no such file"):
         open_tomogram(tmp_path / "none.mrc")
 
 
