@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monai_cryo.bundle.command import check_overrides, save_config, start
 from monai_cryo.bundle.folder import check_folder, hold_folder
+from monai_cryo.bundle.provenance import find_provenance
 from monai_cryo.bundle.record import RECORD_KEYS, ModelRecord, TrainedModel, check_facts, read_model
 from monai_cryo.bundle.root import bundle_root, say_where
 
@@ -15,6 +16,7 @@ __all__ = [
     "check_facts",
     "check_folder",
     "check_overrides",
+    "find_provenance",
     "hold_folder",
     "read_model",
     "save_config",

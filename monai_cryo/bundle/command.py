@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import platform
+import json
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import monai
-import torch
 import yaml
 from fire.parser import DefaultParseValue  # type: ignore[import-untyped]
 from monai.bundle import ConfigParser, run
 from monai.bundle.utils import ID_SEP_KEY
 
-from monai_cryo import __version__
 from monai_cryo._refusals import show_error
 from monai_cryo.io.atomic import write_text
 
@@ -66,7 +63,7 @@ def start(argv: Sequence[str] | None = None) -> None:
     sys.excepthook = show_error
     argv = sys.argv if argv is None else argv
     check_overrides(argv)
-    command, parser = _read(argv), _running_parser()
+    command, parser = _read(argv), running_parser()
     if command is not None and parser is not None:
         _lay_over(parser, command)
 
@@ -149,7 +146,7 @@ def _default(name: str, config: dict[str, Any]) -> Any:
     return node
 
 
-def _running_parser() -> ConfigParser | None:
+def running_parser() -> ConfigParser | None:
     """Return the parser that evaluates the calling expression: MONAI hands it to none; None outside of one."""
     frame = inspect.currentframe()
     while frame is not None:
@@ -174,7 +171,9 @@ def _as_yaml(value: Any) -> Any:
     return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
 
 
-def save_config(output_dir: str, writer: Any = None, argv: Sequence[str] | None = None) -> None:
+def save_config(
+    output_dir: str, provenance: Mapping[str, Any], writer: Any = None, argv: Sequence[str] | None = None
+) -> None:
     """Write ``config.yaml``, all configs and options of this run in one file that runs it again, and log it.
 
     Nothing is written where the run was not begun by ``python -m monai.bundle run``: who builds a workflow in Python
@@ -184,8 +183,11 @@ def save_config(output_dir: str, writer: Any = None, argv: Sequence[str] | None 
     ----------
     output_dir
         Where to.
+    provenance
+        What the run is made with (:func:`~.provenance.find_provenance`).
     writer
-        TensorBoard ``SummaryWriter`` that gets the config, the command and the plain constants (hparams); None: none.
+        TensorBoard ``SummaryWriter`` that gets the config, the command, the provenance, and the plain constants and
+        versions (hparams); None: none.
     argv
         The command line; None: this process's.
     """
@@ -198,16 +200,18 @@ def save_config(output_dir: str, writer: Any = None, argv: Sequence[str] | None 
     _lay_over(parser, command)
     del parser.config[parser.meta_key]
     line = "python -m monai.bundle " + shlex.join(argv[1:])
-    versions = f"monai_cryo {__version__}, monai {monai.__version__}, torch {torch.__version__}"
-    versions += f", Python {platform.python_version()}"
+    facts = {name: value for name, value in provenance.items() if name != "config"}
     body = yaml.safe_dump(parser.config, sort_keys=False, allow_unicode=True, width=120)
-    text = f"# {line}\n# {versions}; {torch.get_num_threads()} threads\n{body}"
+    text = f"# {line}\n# {json.dumps(facts)}\n{body}"
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     write_text(Path(output_dir) / "config.yaml", text)
     if writer is not None:
-        writer.add_text("command", f"`{line}`\n\n{versions}")
+        writer.add_text("command", f"`{line}`")
+        writer.add_text("provenance", "\n".join(f"    {row}" for row in json.dumps(facts, indent=1).splitlines()))
         writer.add_text("config", "\n".join(f"    {row}" for row in text.splitlines()))
-        _log_constants(writer, parser.config)
+        versions = {f"versions/{name}": version for name, version in facts["versions"].items()}
+        known = {name: value for name, value in facts.items() if isinstance(value, str | int)}
+        _log_constants(writer, {**parser.config, **known, **versions})
 
 
 def _log_constants(writer: Any, config: dict[str, Any]) -> None:

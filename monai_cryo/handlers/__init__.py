@@ -7,6 +7,7 @@ from monai_cryo.handlers.best import KeepBest, ModelEvents
 from monai_cryo.handlers.checkpoints import Checkpoints
 from monai_cryo.handlers.epoch import SetEpoch
 from monai_cryo.handlers.gallery import PredictionGallery
+from monai_cryo.handlers.losses import TrainingLoss
 from monai_cryo.handlers.parameters import DrawnParameters
 from monai_cryo.handlers.predictions import PredictionsWriter
 from monai_cryo.handlers.report import Report, metrics_table
@@ -24,6 +25,7 @@ __all__ = [
     "PredictionsWriter",
     "Report",
     "SetEpoch",
+    "TrainingLoss",
     "TrainingScalars",
     "ValidationScalars",
     "metrics_table",

@@ -48,6 +48,8 @@ class Checkpoints(Described):
     writer
         :class:`~.writer.LazySummaryWriter` of the run: its log is whole up to every checkpoint, and a run that goes on
         logs no iteration twice; None: none.
+    provenance
+        What the run is made with (:func:`monai_cryo.bundle.find_provenance`), kept in the file; None: nothing.
 
     Raises
     ------
@@ -64,6 +66,7 @@ class Checkpoints(Described):
         seed: int = 0,
         minutes: float | None = None,
         writer: Any = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(resume, str | None):
             raise ValueError(f"resume must be a checkpoint, auto or null, got {resume!r}")
@@ -71,6 +74,7 @@ class Checkpoints(Described):
             raise ValueError(f"checkpoint_minutes must be a number >= 0 or null, got {minutes!r}")
         self.state, self.lr_scheduler, self.seed = dict(state), lr_scheduler, seed
         self.minutes, self.writer, self._saved = minutes, writer, time.monotonic()
+        self.provenance = dict(provenance or {})
         self.path = Path(output_dir) / _NAME
         self.resume = Path(resume) if resume is not None and resume != "auto" else None
         if resume == "auto" and self.path.is_file():
@@ -114,6 +118,7 @@ class Checkpoints(Described):
                 "done": {"epoch": iteration // engine.state.epoch_length, "iteration": iteration},
                 "epoch_size": _epoch_size(engine),
                 "seed": self.seed,
+                "provenance": self.provenance,
                 "random": _random_state(),
             },
             self.path,

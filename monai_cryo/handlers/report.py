@@ -30,6 +30,8 @@ class Report(Described):
         Line above the table; ``{epoch}`` in it is filled in.
     best_only
         Write only when the evaluated model has been saved as the best one (:class:`~.best.KeepBest`).
+    provenance
+        What the run is made with (:func:`monai_cryo.bundle.find_provenance`), kept in the file; None: nothing.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class Report(Described):
         skipped: Mapping[str, int] | None = None,
         title: str = "",
         best_only: bool = False,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.metrics, self.output_dir, self.skipped = metrics, Path(output_dir), dict(skipped or {})
         self.title, self.best_only = title, best_only
+        self.provenance = {} if provenance is None else {"provenance": dict(provenance)}
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator, after the metrics."""
@@ -55,7 +59,9 @@ class Report(Described):
     def write(self, engine: Engine) -> None:
         """Write the file, whole or not at all."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        write_text(self.output_dir / "metrics.json", json.dumps(self._content(), indent=1) + "\n")
+        write_text(
+            self.output_dir / "metrics.json", json.dumps({**self._content(), **self.provenance}, indent=1) + "\n"
+        )
 
     def _content(self) -> dict[str, Any]:
         return {**self.metrics.summary, "skipped": self.skipped}

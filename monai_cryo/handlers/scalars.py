@@ -4,39 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 
 from monai_cryo._described import Described
 
 
 class TrainingScalars(Described):
-    """Write the loss, its two parts and the learning rate after every iteration, under ``train/``.
+    """Write the loss, its parts and the learning rate after every iteration, under ``train/``.
 
     Parameters
     ----------
     writer
         TensorBoard ``SummaryWriter``.
-    loss
-        :class:`monai_cryo.losses.TwoBranchLoss` of the trainer.
     optimizer
         Whose learning rate is written.
     """
 
-    def __init__(self, writer: Any, loss: Any, optimizer: Any) -> None:
-        self.writer, self.loss, self.optimizer = writer, loss, optimizer
+    def __init__(self, writer: Any, optimizer: Any) -> None:
+        self.writer, self.optimizer = writer, optimizer
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer."""
+        """Attach to a trainer that has a :class:`~.losses.TrainingLoss`."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
-    @torch.no_grad()
     def __call__(self, engine: Engine) -> None:
         """Write."""
-        step, output = engine.state.iteration, engine.state.output
-        self.writer.add_scalar("train/loss", output["loss"].item(), step)
-        for name, value in self.loss.parts(output["pred"], output["label"]).items():
-            self.writer.add_scalar(f"train/loss_{name}", float(value), step)
+        step = engine.state.iteration
+        for name, value in engine.state.output["losses"].items():
+            self.writer.add_scalar("train/loss" if name == "loss" else f"train/loss_{name}", value, step)
         self.writer.add_scalar("train/learning_rate", self.optimizer.param_groups[0]["lr"], step)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import fire
@@ -10,7 +11,7 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle import run as run_bundle
 
-from monai_cryo.bundle import check_overrides, save_config
+from monai_cryo.bundle import check_overrides, find_provenance, save_config
 
 
 def argv(root, *options):
@@ -98,10 +99,12 @@ class Writer:
 def test_the_config_that_ran_is_kept_and_runs_again(bundle_root, tmp_path):
     writer = Writer()
     command = argv(bundle_root, "--snr", "[0.1,2]", "--train#trainer#max_epochs=7", "--norm", "None", "--box", "32")
-    save_config(str(tmp_path / "out"), writer, command)
+    provenance = find_provenance(0, "cpu")
+    save_config(str(tmp_path / "out"), provenance, writer, command)
     text = (tmp_path / "out" / "config.yaml").read_text()
     assert "# python -m monai.bundle run training --config_file" in text.splitlines()[0]
-    assert "torch" in text.splitlines()[1]
+    facts = json.loads(text.splitlines()[1].removeprefix("# "))
+    assert facts == {name: value for name, value in provenance.items() if name != "config"}
     config = yaml.safe_load(text)
     assert config["snr"] == [0.1, 2]
     assert config["train"]["trainer"]["max_epochs"] == 7
@@ -112,10 +115,11 @@ def test_the_config_that_ran_is_kept_and_runs_again(bundle_root, tmp_path):
     assert {k: config[k] for k in untouched} == {k: merged[k] for k in untouched}
     assert "snr:" in writer.texts["config"]
     assert "--box 32" in writer.texts["command"]
-    for word in ("epoch_length", "learning_rate", "validation/mean_iou"):
+    assert all(f'"{name}"' in writer.texts["provenance"] for name in facts)
+    for word in ("epoch_length", "learning_rate", "validation/mean_iou", "versions/torch", "threads", "device"):
         assert any(word in summary for summary in writer.summaries)
 
 
 def test_nothing_is_kept_of_other_programs(tmp_path):
-    save_config(str(tmp_path), argv=["pytest", "--anything"])
+    save_config(str(tmp_path), find_provenance(0, "cpu"), argv=["pytest", "--anything"])
     assert not list(tmp_path.iterdir())

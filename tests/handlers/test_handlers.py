@@ -12,8 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_cryo.data import CounterSampler
-from monai_cryo.handlers import PredictionGallery, PredictionsWriter, Report, SetEpoch, TrainingScalars, metrics_table
-from monai_cryo.losses import TwoBranchLoss
+from monai_cryo.handlers import PredictionGallery, PredictionsWriter, Report, SetEpoch, metrics_table
 
 METRICS = {
     "n": 3,
@@ -105,33 +104,10 @@ def test_a_full_disk_leaves_the_table_to_go_on_with(tmp_path, monkeypatch):
 
 class Writer:
     def __init__(self):
-        self.scalars, self.images = [], []
-
-    def add_scalar(self, name, value, step):
-        self.scalars.append((name, value, step))
+        self.images = []
 
     def add_image(self, name, image, step, dataformats):
         self.images.append((name, image.shape, image.dtype, step, dataformats))
-
-
-def test_scalars_after_every_iteration():
-    loss = TwoBranchLoss()
-
-    def step(engine, batch):
-        pred = {"logits": torch.zeros(2, 3), "masks": torch.zeros(2, 3, 8, 8, 8)}
-        label = {"class": torch.tensor([0, 1]), "mask": torch.zeros(2, 1, 8, 8, 8)}
-        return {"loss": loss(pred, label), "pred": pred, "label": label}
-
-    writer, engine = Writer(), Engine(step)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
-    TrainingScalars(writer, loss, optimizer).attach(engine)
-    engine.run([0, 1])
-    names = {n for n, _, _ in writer.scalars}
-    assert names == {"train/loss", "train/loss_classification", "train/loss_segmentation", "train/learning_rate"}
-    assert ("train/learning_rate", 0.5, 2) in writer.scalars
-    by_name = {n: v for n, v, s in writer.scalars if s == 1}
-    parts = by_name["train/loss_classification"], by_name["train/loss_segmentation"]
-    assert by_name["train/loss"] == pytest.approx(0.15 * parts[0] + 0.85 * parts[1], rel=1e-5)
 
 
 def test_gallery_keeps_a_few_of_each_class_and_draws_them(tmp_path):

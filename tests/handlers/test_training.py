@@ -160,7 +160,7 @@ def training(
     return SimpleNamespace(trainer=trainer, network=network, log=rates, average=average.network)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -181,7 +181,7 @@ def counted(folder, *, killed_after=None, workers=0, **options):
 
     def die(engine):
         if engine.state.iteration == killed_after:
-            raise Killed
+            raise KilledError
 
     handlers = [SetEpoch(sampler), lambda engine: engine.add_event_handler(Events.GET_BATCH_COMPLETED, die)]
     return training(folder, max_epochs=3, loader=loader, minutes=0, handlers=handlers, **options)
@@ -194,10 +194,10 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(tmp_path, schedule, workers):
     """Wherever it is killed, and killed again, its losses are those of the uninterrupted run, bit for bit."""
     whole = counted(tmp_path / "whole", schedule=schedule)
     assert len({loss for _, loss in whole.log}) == 12
-    for kills in [(5,), (1, 2, 7)] if workers else [*((n,) for n in range(1, 12)), tuple(range(1, 12))]:
+    for kills in [(1, 2, 7)] if workers else [(1,), (4,), (6,), tuple(range(1, 12))]:
         folder, before = tmp_path / str(kills), 0
         for kill in kills:
-            with pytest.raises(Killed):
+            with pytest.raises(KilledError):
                 counted(folder, schedule=schedule, workers=workers, killed_after=kill, resume="auto")
             done = torch.load(folder / "checkpoint.pt", weights_only=True)["done"]
             assert done == {"iteration": kill, "epoch": kill // 4}
@@ -242,7 +242,7 @@ def test_the_log_is_whole_up_to_the_checkpoint_and_tells_nothing_twice(tmp_path)
         writer = LazySummaryWriter(str(tmp_path))
         try:
             counted(tmp_path, resume="auto", writer=writer, log=log, **options)
-        except Killed:
+        except KilledError:
             # what the killed run logged and did after its last checkpoint is done again
             checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
             assert checkpoint["done"]["iteration"] == options["killed_after"]
