@@ -297,7 +297,8 @@ def test_two_processes_train_the_multi_gpu_config(bundle_root, tmp_path):
     command += [str(configs(bundle_root, "train", "multi_gpu_train"))]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     out = tmp_path / "out"
     assert json.loads((out / "metrics.json").read_text())["n"] == TINY["val_length"]

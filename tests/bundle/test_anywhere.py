@@ -1,0 +1,110 @@
+"""Every config runs from any folder, out of the checkout and out of the wheel.
+
+`multi_gpu_train` alone has processes of its own, in `test_subtomogram`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from monai_cryo.io import write_mrc
+
+TINY = {
+    "features": [2, 2, 2, 2, 2],
+    "fc": [4, 4],
+    "batch_size": 5,
+    "epoch_length": 2,
+    "max_epochs": 1,
+    "val_length": 5,
+    "precision": "float32",
+}
+TRAINED = {"model.pt", "checkpoint.pt", "metrics.json", "predictions.png", "parameters.csv"}
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Go to a folder with a labelled subtomogram and a tomogram in it."""
+    rng = np.random.default_rng(0)
+    for folder, shape in (("boxes", (40, 40, 40)), ("tomograms", (16, 24, 48))):
+        (tmp_path / folder).mkdir()
+        write_mrc(tmp_path / folder / "x.mrc", rng.normal(size=shape).astype(np.float32), 13.68)
+    mask = np.zeros((40, 40, 40), np.int8)
+    mask[12:28, 12:28, 12:28] = 1
+    write_mrc(tmp_path / "mask.mrc", mask, 13.68)
+    items = [{"image": "x.mrc", "label": "../mask.mrc", "class": "ribosome"}]
+    (tmp_path / "boxes" / "dataset.json").write_text(json.dumps({"contrast": "protein dark", "test": items}))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("names", "kind", "options", "left"),
+    [
+        ("train", "train", TINY, TRAINED),
+        ("train quick", "train", TINY, TRAINED),
+        ("train fixed_parameters", "train", TINY, TRAINED),
+        ("train robust", "train", TINY, TRAINED),
+        ("evaluate", "infer", {"dataset_dir": "boxes"}, {"metrics.json", "predictions.png"}),
+        ("inference", "infer", {"dataset_dir": "boxes"}, {"predictions.csv"}),
+        ("tomogram", None, {"tomograms": "tomograms"}, {"x_labels.mrc", "picks.csv"}),
+    ],
+)
+def test_every_config_from_another_folder(
+    bundle_root: Path,
+    elsewhere: Path,
+    names: str,
+    kind: str | None,
+    options: dict[str, object],
+    left: set[str],
+) -> None:
+    """Its smallest job leaves its results where the config says, below the current folder."""
+    before = set(bundle_root.rglob("*"))
+    flow = ConfigWorkflow(
+        workflow_type=kind,
+        config_file=[str(bundle_root / "configs" / f"{name}.yaml") for name in names.split()],
+        meta_file=str(bundle_root / "configs" / "metadata.json"),
+        logging_file=str(bundle_root / "configs" / "logging.conf"),
+        bundle_root=str(bundle_root),
+        device="$torch.device('cpu')",
+        **options,
+    )
+    flow.initialize()
+    try:
+        flow.run()
+        assert not flow.check_properties()  # those that MONAI wants of a training and of an inference
+    finally:
+        flow.finalize()
+    (results,) = (elsewhere / "runs").iterdir()
+    assert left <= {path.name for path in results.iterdir()}
+    assert before == set(bundle_root.rglob("*"))
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_trains(bundle_root: Path, elsewhere: Path) -> None:
+    """Built offline, installed beside the packages that are there, it finds its own bundle."""
+
+    def run(*command: object, folder: Path = elsewhere) -> str:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(elsewhere / "installed")}
+        words = [sys.executable, "-m", *map(str, command)]
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    run("hatchling", "build", "-t", "wheel", "-d", elsewhere / "built", folder=bundle_root.parents[1])
+    (wheel,) = (elsewhere / "built").glob("*.whl")
+    run("pip", "install", "-qq", "--no-index", "--no-deps", "--target", elsewhere / "installed", wheel)
+    installed = Path(run("monai_cryo", "bundle").strip())
+    assert installed.is_relative_to(elsewhere / "installed")
+    with_quick = [str(installed / "configs" / f"{name}.yaml") for name in ("train", "quick")]
+    options = [word for name, value in TINY.items() for word in (f"--{name}", value)]
+    run("monai.bundle", "run", "training", "--bundle_root", installed, "--config_file", with_quick, *options)
+    assert {path.name for path in (elsewhere / "runs" / "quick").iterdir()} >= TRAINED
