@@ -115,7 +115,9 @@ def main() -> int:
     if not tomogram.is_file():
         reconstruct(download(options.output / "data"), tomogram)
     command = ["pick", str(tomogram), "--output", str(options.output), "--format", "csv", "relion5"]
-    return monai_cryo(command + (["--model", str(options.model)] if options.model else []))
+    # of a eukaryote: a bacterium has neither
+    command += ["--model", str(options.model)] if options.model else ["--absent", "tric", "proteasome"]
+    return monai_cryo(command)
 
 
 if __name__ == "__main__":
