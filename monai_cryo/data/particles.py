@@ -9,12 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import mrcfile
 import numpy as np
 import torch
 
 from monai_cryo._described import Described
 from monai_cryo.data.memory import image_in_memory
+from monai_cryo.io.header import read_header
 from monai_cryo.io.mrc import has_mrc_suffix
 from monai_cryo.io.particles import ParticleImage, coordinate_columns, particle_images, positions, tomogram_names
 from monai_cryo.io.star import ParticleStar
@@ -97,16 +97,17 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
         image = self._images[index]
         if image.section is None:
             return str(image.path)
-        with mrcfile.mmap(image.path, permissive=True) as stack:
-            if stack.data is None or stack.data.ndim != 4 or image.section >= len(stack.data):
-                shape = None if stack.data is None else stack.data.shape
-                raise ValueError(f"{image.path}: no volume number {image.section + 1} in data of shape {shape}")
-            size = self.file_voxel_size or round(float(stack.voxel_size.x), 5)
-            if size in (0.0, 1.0):
-                raise ValueError(f"{image.path}: the header's voxel size is {size:g} Å, pass the true one in Å")
-            return image_in_memory(
-                torch.from_numpy(np.array(stack.data[image.section], np.float32)), size, self.file(index)
-            )
+        header = read_header(image.path, 4, believed=self.file_voxel_size is None)
+        if not header.plain:
+            raise ValueError(f"{image.path}: a compressed stack, expected a plain one: unpack it")
+        if image.section >= header.shape[0]:
+            raise ValueError(f"{image.path}: no volume number {image.section + 1} in data of shape {header.shape}")
+        size = self.file_voxel_size or (header.voxel_size[2] if header.voxel_size else 0.0)
+        if size in (0.0, 1.0):
+            raise ValueError(f"{image.path}: the header's voxel size is {size:g} Å, pass the true one in Å")
+        stack = np.memmap(image.path, header.dtype, "r", header.offset, header.shape)
+        volume = torch.from_numpy(np.array(stack[image.section], np.float32))
+        return image_in_memory(volume, size, self.file(index))
 
     def _locate(self, folder: Path, pixel_size: float | None) -> None:
         names = tomogram_names(self.star)

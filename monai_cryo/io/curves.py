@@ -51,6 +51,8 @@ def read_mtf(path: str | os.PathLike[str]) -> list[list[float]]:
         raise ValueError(f"{file} must hold two columns of numbers, or a STAR file with an MTF: {error}") from error
     if rows.ndim != 2 or rows.shape[0] < 2 or rows.shape[1] != 2 or not (np.diff(rows[:, 0]) > 0).all():
         raise ValueError(f"{file} must hold two columns, the first ascending; found shape {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{file} must hold finite numbers, found NaN or infinity")
     return [[float(v) for v in row] for row in rows]
 
 

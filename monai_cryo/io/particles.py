@@ -24,8 +24,9 @@ RELION places a particle at its coordinate minus ``rlnOriginX/Y/ZAngst``, turned
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -147,6 +148,8 @@ def positions(
     if style == "m":
         pixel_size = voxel_size
     size = np.full(len(star), pixel_size) if pixel_size is not None else _pixel_sizes(star)
+    if not (np.isfinite(size) & (size > 0)).all():
+        raise ValueError(f"{star.path}: pixel sizes must be > 0 Å, got {sorted({f'{v:g}' for v in size})[:3]}")
     index = np.empty_like(coordinates)
     for value in np.unique(size):
         rows = size == value
@@ -189,7 +192,7 @@ def particle_images(star: ParticleStar, root: str | os.PathLike[str] | None = No
     images = []
     for name in star.columns["rlnImageName"]:
         number, at, file = name.rpartition("@")
-        if at and not (number.isdecimal() and int(number) > 0):
+        if at and not (re.fullmatch(r"[0-9]{1,9}", number) and int(number) > 0):
             raise ValueError(f"{star.path}: _rlnImageName must read NUMBER@FILE with a number from 1, got {name}")
         images.append(ParticleImage(Path(file), int(number) - 1 if at else None))
     folders = star.path.resolve().parents
@@ -233,9 +236,12 @@ def _pixel_sizes(star: ParticleStar) -> NDArray[np.float64]:
         if label in star.columns:
             return np.asarray(star.numbers(label))
         if star.optics and all(label in star.optics.get(group, {}) for group in groups):
-            return np.asarray([float(star.optics[group][label]) for group in groups])
+            values = replace(star, columns={label: [star.optics[group][label] for group in groups]})
+            return np.asarray(values.numbers(label))
     if {"rlnDetectorPixelSize", "rlnMagnification"} <= set(star.columns):
-        return np.asarray(star.numbers("rlnDetectorPixelSize")) / np.asarray(star.numbers("rlnMagnification")) * 1e4
+        detector, magnification = (np.asarray(star.numbers(f"rln{n}")) for n in ("DetectorPixelSize", "Magnification"))
+        with np.errstate(all="ignore"):
+            return np.asarray(detector / magnification * 1e4)
     wanted = ", ".join(f"_{label}" for label in (*_PIXEL_SIZES, "rlnDetectorPixelSize with _rlnMagnification"))
     raise ValueError(f"{star.path}: in which pixels the coordinates are is not said ({wanted}): pass pixel_size in Å")
 

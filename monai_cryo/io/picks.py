@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -87,24 +88,35 @@ def read_picks_csv(
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file of picks")
-    rows = list(csv.DictReader(io.StringIO(file.read_text())))
+    try:
+        rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{file}: not a CSV file: {error}") from error
     missing = {"x", "y", "z", "class"} - set(rows[0] if rows else ())
     if missing:
         raise ValueError(f"{file}: no column {', '.join(sorted(missing))}, expected class, x, y, z and a pick or more")
     grouped: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         grouped.setdefault(row.get("tomogram") or "", []).append(row)
+    return {
+        name: (
+            np.array([[_number(file, row, axis) for axis in "zyx"] for row in group]),
+            [row["class"] or "" for row in group],
+            np.array([_number(file, row, "score", 1.0) for row in group]),
+        )
+        for name, group in grouped.items()
+    }
+
+
+def _number(file: Path, row: Mapping[str, str | None], column: str, missing: float = math.nan) -> float:
+    text = row.get(column)
     try:
-        return {
-            name: (
-                np.array([[float(row[axis]) for axis in "zyx"] for row in group]),
-                [row["class"] for row in group],
-                np.array([float(row.get("score") or 1) for row in group]),
-            )
-            for name, group in grouped.items()
-        }
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{file}: x, y, z and score must be numbers: {error}") from error
+        value = float(text) if text else missing
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{file}: x, y, z and score must be numbers, got {column} {text!r}")
+    return value
 
 
 def write_relion(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -49,14 +50,17 @@ class ParticleStar:
         Raises
         ------
         ValueError
-            If there is no such column or a value is no number.
+            If there is no such column or a value is no finite number.
         """
         if label not in self.columns:
             raise ValueError(f"{self.path}: no column _{label}, found {', '.join('_' + c for c in self.columns)}")
         try:
-            return [float(value) for value in self.columns[label]]
+            found = [float(value) for value in self.columns[label]]
         except ValueError as error:
             raise ValueError(f"{self.path}: column _{label} must hold numbers: {error}") from error
+        if not all(map(math.isfinite, found)):
+            raise ValueError(f"{self.path}: column _{label} must hold finite numbers, got NaN or infinity")
+        return found
 
     def with_columns(self, columns: Mapping[str, Sequence[object]]) -> str:
         """Return the text of the file with these columns in the particle table.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from monai_cryo._typing import parse_contrast
 from monai_cryo.io.atomic import write_text
+from monai_cryo.io.header import VOXEL_SIZES_A
 from monai_cryo.io.mrc import SUFFIXES, write_mrc
 from monai_cryo.physics.density import atoms_to_density
 from monai_cryo.templates.archive import locate
@@ -41,6 +43,9 @@ VOXEL_SIZE = 13.68
 BOX = 40
 """Voxels; what templates are put into unless told otherwise (the paper's)."""
 
+_LARGEST = sys.float_info.max  # above it YAML's whole numbers are no floats
+MAX_BOX = 512
+MAX_VOXELS = 1 << 26
 DISTRACTORS = "distractors"
 STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 
@@ -93,10 +98,10 @@ def load_templates(
     """
     file = EMBEDDED if path is None else EMBEDDED.with_stem(str(path)) if str(path) in LIBRARIES else Path(path)
     content = read_library_file(file)
-    voxel_size = _positive(content.get("voxel_size", VOXEL_SIZE) if voxel_size is None else voxel_size, "voxel_size")
+    voxel_size = _voxel_size(content.get("voxel_size", VOXEL_SIZE) if voxel_size is None else voxel_size, "voxel_size")
     box = content.get("box", BOX) if box is None else box
-    if _positive(box, "box") % 1:
-        raise ValueError(f"box must be a whole number, got {box}")
+    if _positive(box, "box") % 1 or not 1 <= box <= MAX_BOX:
+        raise ValueError(f"box must be a whole number from 1 to {MAX_BOX}, got {box}")
     classes = content["classes"]
     plan = [(name, item) for name, entry in classes.items() for item in list_sources(file, name, entry)]
     if content.get("distractors") is not None:
@@ -199,7 +204,7 @@ def _template(file: Path, class_name: str, item: dict[str, Any], voxel_size: flo
         return MembraneTemplate(class_name, class_name, **ranges)
     options = {key: value for key, value in item.items() if key not in ("source", "name")}
     path, name = _locate(file, class_name, item)
-    _check_values(options, f"{path}")
+    _check_values(options, f"{path}", box * voxel_size)
     kind = path.name.lower().removesuffix(".gz")
     if kind.endswith(SUFFIXES):
         _applies(options, STRUCTURE, f"{path}: a map")
@@ -221,7 +226,7 @@ def _locate(file: Path, class_name: str, item: Mapping[str, Any]) -> tuple[Path,
     if source.startswith(("pdb:", "emdb:")):
         path, name = locate(source), source.replace(":", "_").lower()
     else:
-        path = file.parent / Path(source).expanduser()
+        path = file.parent / os.path.expanduser(source)
         name = path.name.removesuffix(".gz").rpartition(".")[0]
     if not path.is_file():
         raise FileNotFoundError(f"{file}: class {class_name!r}: no such source {path}")
@@ -231,11 +236,13 @@ def _locate(file: Path, class_name: str, item: Mapping[str, Any]) -> tuple[Path,
     return path, name
 
 
-def _check_values(options: Mapping[str, Any], where: str) -> None:
+def _check_values(options: Mapping[str, Any], where: str, extent_a: float) -> None:
     parse_rule(options.get("threshold", "otsu"))
-    for key in ("resolution_a", "source_voxel_size"):
-        if key in options:
-            _positive(options[key], f"{where}: {key}")
+    if "source_voxel_size" in options:
+        _voxel_size(options["source_voxel_size"], f"{where}: source_voxel_size")
+    if "resolution_a" in options and _positive(options["resolution_a"], f"{where}: resolution_a") > extent_a:
+        found = options["resolution_a"]
+        raise ValueError(f"{where}: resolution_a must be at most the box, {extent_a:g} Å, got {found}")
     if "contrast" in options:
         parse_contrast(options["contrast"], f"{where}: contrast")
     chains = options.get("chains", "")
@@ -255,6 +262,9 @@ def _structure_density(
         )
     reach = atoms.positions_a.abs().amax(dim=0) + 2.0 * (resolution_a or 0.0)
     shape = [2 * (math.ceil(r / voxel_size) + 2) + 1 for r in reach.tolist()]
+    if math.prod(shape) > MAX_VOXELS:
+        sizes = " x ".join(map(str, shape))
+        raise ValueError(f"{path}: would take {sizes} voxels of {voxel_size:g} Å, expected at most {MAX_VOXELS}")
     return atoms_to_density(atoms.positions_a, atoms.weights, shape, voxel_size, resolution_a=resolution_a).numpy()
 
 
@@ -264,16 +274,25 @@ def _applies(options: Mapping[str, Any], other: Sequence[str], what: str) -> Non
             raise ValueError(f"{what} takes no option {key!r}")
 
 
+def _voxel_size(value: Any, name: str) -> float:
+    low, high = VOXEL_SIZES_A
+    if not low <= (size := _positive(value, name)) <= high:
+        raise ValueError(f"{name} must be {low:g} to {high:g} Å, got {value!r}")
+    return size
+
+
 def _positive(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be > 0, got {value!r}")
+    if isinstance(value, int) and value > _LARGEST:
+        raise ValueError(f"{name} must be a number that fits a float, got {value!r}")
     return float(value)
 
 
 def _range(value: Any, name: str) -> tuple[float, float]:
     low, high = value if isinstance(value, list) and len(value) == 2 else (value, value)
     for v in (low, high):
-        if isinstance(v, bool) or not isinstance(v, int | float):
+        if isinstance(v, bool) or not isinstance(v, int | float) or (isinstance(v, int) and abs(v) > _LARGEST):
             raise ValueError(f"{name} must be a number or a pair, got {value!r}")
     if not low <= high:
         raise ValueError(f"{name} must rise, got {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -13,12 +14,15 @@ from scipy import ndimage
 from torch import Tensor
 
 from monai_cryo._typing import Contrast, parse_contrast
+from monai_cryo.io.header import Triple
 from monai_cryo.io.mrc import read_mrc
 from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.physics.resampling import evaluate, low_pass, same_voxel_size
 from monai_cryo.templates.masking import Array, cut, parse_rule, to_box
 
 __all__ = ["density_from_map"]
+
+_SMALL = 1 << 26  # voxels that may be taken whatever the map's own size
 
 
 def density_from_map(
@@ -95,6 +99,7 @@ def density_from_map(
         centre = np.array(ndimage.center_of_mass(density * mask))
         return to_box(density, mask, np.rint(centre).astype(int), shape, path)
     cut_off_a = max(2.0 * max(*source, *target), resolution_a or 0.0)
+    _check_size(path, density.shape, source, target, cut_off_a)
     grid, spacing, _ = low_pass(torch.from_numpy(density), source, cut_off_a, outside="zero")
     step = [new / old for new, old in zip(target, spacing, strict=True)]
     middle = np.array(grid.shape) / 2
@@ -104,6 +109,18 @@ def density_from_map(
     middle = middle + (np.array(ndimage.center_of_mass(density * mask)) - np.array(whole) // 2) * np.array(step)
     density, mask, _ = cut(evaluate(grid, middle.tolist(), step, whole).numpy(), f"level:{level!r}", voxel_size, None)
     return to_box(density, mask, np.array(whole) // 2, shape, path)
+
+
+def _check_size(path: Path, shape: Sequence[int], source: Triple, target: Triple, cut_off_a: float) -> None:
+    """Refuse to resample where the grids on the way would take memory out of all proportion to the map."""
+    around = math.prod(n + 2 * cut_off_a / v for n, v in zip(shape, source, strict=True))
+    result = math.prod((n * v + 2 * cut_off_a) / w for n, v, w in zip(shape, source, target, strict=True))
+    if max(around, result) > max(8 * math.prod(shape), _SMALL):
+        sizes, old, new = (" x ".join(f"{v:g}" for v in t) for t in (shape, source, target))
+        raise ValueError(
+            f"{path}: {sizes} voxels of {old} Å would take {max(around, result):.3g} voxels on the way to {new} Å, "
+            f"low-passed at {cut_off_a:g} Å: is its voxel size right?"
+        )
 
 
 def _background(density: Array) -> np.float32:

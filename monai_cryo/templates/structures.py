@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,12 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from monai_cryo.io.header import check_packed
 from monai_cryo.physics.density import atoms_to_density
 
 __all__ = ["Atoms", "density_from_structure", "read_structure"]
 
 WEIGHTS = ("mass", "atomic_number", "electron")
 MAX_EXTENT_A = 5000.0
+MAX_ATOMS = 20_000_000
 _MASS_DA = [gemmi.Element(number).weight for number in range(119)]
 _WATER_DA = 18.015
 _MEAN_RESIDUE_DA = 110.0
@@ -182,13 +186,15 @@ def _model(path: Path, assembly: str | int | None) -> Any:
     expected = "expected a PDB or mmCIF file, plain or .gz"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file, {expected}")
-    if path.is_file() and path.stat().st_size == 0:
+    if not path.is_file():
+        raise ValueError(f"{path}: a {'directory' if path.is_dir() else 'device'}, {expected}")
+    if path.stat().st_size == 0:
         raise ValueError(f"{path}: an empty file, {expected}")
     try:
-        structure = gemmi.read_structure(str(path), format=gemmi.CoorFormat.Detect)
+        structure = gemmi.read_structure_string(_unpacked(path), format=gemmi.CoorFormat.Detect)
     except PermissionError:
         raise
-    except (RuntimeError, ValueError, OSError, MemoryError) as error:
+    except (RuntimeError, ValueError, OSError, EOFError, MemoryError, zlib.error) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}; {expected}") from None
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise ValueError(f"{path}: holds no atoms, {expected}")
@@ -198,7 +204,24 @@ def _model(path: Path, assembly: str | int | None) -> Any:
     if str(assembly) not in known:
         names = ", ".join(known) or "none"
         raise ValueError(f"{path}: no assembly {str(assembly)!r}, the file has {names}")
+    copies = sum(len(g.operators) for g in known[str(assembly)].generators)
+    if copies * structure[0].count_atom_sites() > MAX_ATOMS:
+        raise ValueError(f"{path}: assembly {assembly} has {copies} copies, expected at most {MAX_ATOMS} atoms")
     return gemmi.make_assembly(known[str(assembly)], structure[0], gemmi.HowToNameCopiedChain.Dup)
+
+
+def _unpacked(path: Path) -> bytes:
+    """Content of a file, gzipped or not: gemmi itself would take memory for whatever a packed file holds."""
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    if not packed:
+        return path.read_bytes()
+    out = bytearray()
+    with gzip.open(path) as stream:
+        while chunk := stream.read(1 << 20):
+            check_packed(path, len(out) + len(chunk))
+            out += chunk
+    return bytes(out)
 
 
 def _selected(model: Any, chains: str | Sequence[str] | None, path: Path) -> list[Any]:

@@ -11,6 +11,7 @@ import yaml
 
 __all__ = ["MAP", "PROCEDURAL", "STRUCTURE", "check_known", "list_sources", "read_library_file"]
 
+MOST_ENTRIES = 100_000
 TOP = ("voxel_size", "box", "classes", "distractors")
 STRUCTURE = ("chains", "assembly")
 MAP = ("contrast", "source_voxel_size")
@@ -32,7 +33,9 @@ def read_library_file(file: Path) -> dict[str, Any]:
             content = json.loads(text, object_pairs_hook=_unique)
         else:
             content = yaml.load(text, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError, TypeError) as error:
+        if _count(content, {}) > MOST_ENTRIES:
+            raise ValueError(f"holds more than {MOST_ENTRIES} entries, those counted again that aliases repeat")
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not isinstance(content.get("classes"), dict) or not content["classes"]:
         raise ValueError(f"{file}: expected a mapping `classes:` of at least one class name -> sources")
@@ -75,6 +78,16 @@ def check_known(mapping: Mapping[Any, Any], known: Sequence[str], where: str) ->
     for key in mapping:
         if key not in known:
             raise ValueError(f"{where}: unknown option {key!r}; known: {', '.join(known)}")
+
+
+def _count(value: Any, counted: dict[int, int]) -> int:
+    """Count entries as often as they are referred to; what holds itself ends in a RecursionError."""
+    if not isinstance(value, list | dict):
+        return 1
+    if id(value) not in counted:
+        parts = value.values() if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(_count(part, counted) for part in parts)
+    return counted[id(value)]
 
 
 def _unique(pairs: Sequence[tuple[Hashable, Any]]) -> dict[Hashable, Any]:

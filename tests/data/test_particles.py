@@ -8,6 +8,7 @@ import mrcfile
 import numpy as np
 import pytest
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo.data import StarParticles, find_tomograms
 from monai_cryo.io import index_to_star, read_star, star_text, write_mrc
 
@@ -67,3 +68,21 @@ def test_one_file_a_tomogram(tmp_path: Path) -> None:
         find_tomograms(tmp_path, ["TS_3"])
     with pytest.raises(FileNotFoundError, match="no such folder of tomograms"):
         find_tomograms(tmp_path / "nowhere", ["TS_1"])
+
+
+def test_stacks_are_checked_as_volumes_are(tmp_path: Path) -> None:
+    with mrcfile.new(tmp_path / "stack.mrc") as mrc:
+        mrc.set_data(np.ones((2, 8, 8, 8), np.float32))
+        mrc.voxel_size = 500.0
+    with mrcfile.new(tmp_path / "packed.mrc", compression="gzip") as mrc:
+        mrc.set_data(np.ones((2, 8, 8, 8), np.float32))
+        mrc.voxel_size = 12.0
+    (tmp_path / "cut.mrc").write_bytes((tmp_path / "stack.mrc").read_bytes()[:-100])
+    says = {"stack": "expected 0.2 to 100 Å", "packed": "a compressed stack", "cut": "truncated, holds"}
+    for number, (name, text) in enumerate(says.items()):
+        particles = images(tmp_path, [f"1@{n}.mrc" for n in says])
+        with pytest.raises(ValueError, match=rf"{name}\.mrc: .*{text}") as error:
+            particles[number]
+        assert is_refusal(error.value)
+    with pytest.raises(ValueError, match="NUMBER@FILE"):
+        images(tmp_path, ["1" * 5000 + "@stack.mrc"])

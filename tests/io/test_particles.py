@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo.io.particles import (
     coordinate_columns,
     index_to_star,
@@ -130,3 +131,23 @@ def test_refusals(tmp_path: Path) -> None:
         index_to_star(INDEX, "relion4", 10.0, 0.0)
     with pytest.raises(ValueError, match="style must be one of"):
         index_to_star(INDEX, "dynamo", 10.0)
+
+
+@pytest.mark.parametrize(("detector", "magnification"), [(5.0, 0.0), (0.0, 1e4), (-5.0, 1e4)])
+def test_pixel_sizes_that_cannot_be_are_refused(tmp_path: Path, detector: float, magnification: float) -> None:
+    columns: dict[str, list[object]] = {f"rlnCoordinate{axis}": [1.0] for axis in "XYZ"}
+    columns |= {"rlnDetectorPixelSize": [detector], "rlnMagnification": [magnification]}
+    (tmp_path / "a.star").write_text(star_text("particles", columns))
+    with pytest.raises(ValueError, match="pixel sizes must be > 0 Å") as error:
+        positions(read_star(tmp_path / "a.star"), 10.0)
+    assert is_refusal(error.value)
+
+
+def test_an_optics_table_without_numbers_is_refused(tmp_path: Path) -> None:
+    columns: dict[str, list[object]] = {f"rlnCoordinate{axis}": [1.0] for axis in "XYZ"}
+    optics: dict[str, list[object]] = {"rlnOpticsGroup": [1], "rlnTomoTiltSeriesPixelSize": ["x"]}
+    text = star_text("optics", optics) + star_text("particles", columns | {"rlnOpticsGroup": [1]})
+    (tmp_path / "a.star").write_text(text)
+    with pytest.raises(ValueError, match="_rlnTomoTiltSeriesPixelSize must hold numbers") as error:
+        positions(read_star(tmp_path / "a.star"), 10.0)
+    assert is_refusal(error.value)

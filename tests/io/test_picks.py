@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo.io.particles import positions, tomogram_names
 from monai_cryo.io.picks import Picks, read_picks_csv, write_copick, write_picks_csv, write_relion
 from monai_cryo.io.star import read_star
@@ -106,3 +107,13 @@ def test_copick_files(tmp_path: Path) -> None:
         "trust_orientation": False,
     }
     assert len(json.loads(files[1].read_text())["points"]) == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"class,x,y,z\na,1,2,nan\n", b"class,x,y,z\na,1,2\n", b"class,x,y,z,score\na,1,2,3,inf\n"]
+)
+def test_picks_that_are_no_table_or_no_numbers_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "picks.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"picks\.csv: ") as error:
+        read_picks_csv(tmp_path / "picks.csv")
+    assert is_refusal(error.value)

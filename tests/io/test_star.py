@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo.io.star import read_star, star_text
 
 RELION = """
@@ -127,3 +128,11 @@ def test_missing_file_column_and_length(tmp_path: Path) -> None:
         star.numbers("rlnImageName")
     with pytest.raises(ValueError, match="has 1 values for 2 particles"):
         star.with_columns({"rlnClassNumber": [1]})
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "-inf", "1e999", "x"])
+def test_numbers_that_are_none_are_refused(tmp_path: Path, word: str) -> None:
+    (tmp_path / "a.star").write_text(star_text("particles", {"rlnCoordinateX": ["1.0", word]}))
+    with pytest.raises(ValueError, match="column _rlnCoordinateX must hold") as error:
+        read_star(tmp_path / "a.star").numbers("rlnCoordinateX")
+    assert is_refusal(error.value)

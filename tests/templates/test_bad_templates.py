@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import sys
 
 import numpy as np
 import pytest
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo.cli import main
 from monai_cryo.io.mrc import write_mrc
+from monai_cryo.templates import load_templates, read_structure
 
 
 def atom(serial, x, element="C"):
@@ -88,3 +92,58 @@ def test_training_says_so_in_one_line_and_does_not_begin(bad, bundle_root, tmp_p
     assert message in err
     assert err.count("\n") == 1
     assert not list(tmp_path.rglob("*.pt"))
+
+
+LONG = "1" + "0" * 400
+BOMB = "classes:\n  a: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"  b{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
+)
+# library file -> what the one line says; nothing in it is evaluated and none takes memory
+HOSTILE = {
+    "classes: {a: \"$__import__('pathlib').Path('made').touch()\"}": "no such source",
+    "classes: {a: {_target_: pathlib.Path.touch, self: made}}": "unknown option '_target_'",
+    "classes: !!python/object/apply:pathlib.Path.cwd []": "could not determine a constructor for the tag",
+    "classes: {a: [{source: fine.mrc, resolution_a: '$1+1'}]}": "resolution_a must be > 0, got '$1+1'",
+    BOMB: "holds more than 100000 entries",
+    "classes: {a: " + "[" * 600 + "]" * 600 + "}": "recursion",
+    "classes: {a: &a [*a]}": "recursion",
+    f"voxel_size: {LONG}\nclasses: {{a: fine.mrc}}": "voxel_size must be",
+    f"classes: {{a: {{procedural: background, amplitude: {LONG}}}}}": "amplitude must be a number or a pair",
+    "voxel_size: 1.0e-9\nclasses: {a: fine.mrc}": "voxel_size must be 0.2 to 100 Å, got 1e-09",
+    "voxel_size: 1.0e+9\nclasses: {a: fine.mrc}": "voxel_size must be 0.2 to 100 Å",
+    "box: 100000\nclasses: {a: {procedural: background}}": "box must be a whole number from 1 to 512",
+    "classes: {a: {sources: fine.mrc, source_voxel_size: 500}}": "source_voxel_size must be 0.2 to 100 Å, got 500",
+    "classes: {a: {sources: fine.mrc, resolution_a: 1.0e+9}}": "resolution_a must be at most the box, 547.2 Å",
+    "voxel_size: 0.2\nclasses: {a: {sources: fine.mrc, source_voxel_size: 100}}": "is its voxel size right?",
+    "classes: {a: ~nosuchuser/x.mrc}": "no such source",
+    'classes: {a: "x\\0.mrc"}': "no such source",
+    "classes: {a: {sources: fine.mrc, source_voxel_size: .nan}}": "source_voxel_size must be > 0, got nan",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_libraries_are_refused_and_nothing_in_them_is_run(folder, monkeypatch, content):
+    monkeypatch.chdir(folder)
+    (folder / "hostile.yaml").write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        load_templates(folder / "hostile.yaml")
+    assert is_refusal(error.value)
+    assert HOSTILE[content] in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (folder / "made").exists()
+
+
+@pytest.mark.parametrize("kind", ["bomb", "cut", "folder", "pipe"])
+def test_structures_that_are_no_files_or_unpack_without_end_are_refused(tmp_path, kind):
+    path = tmp_path / "a.pdb.gz"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        packed = gzip.compress(bytes(80 << 20), 9)
+        path.write_bytes(packed if kind == "bomb" else packed[:2000])
+    says = {"bomb": "would unpack from", "cut": "end-of-stream", "folder": "a directory", "pipe": "a device"}
+    with pytest.raises(ValueError, match=says[kind]) as error:
+        read_structure(path)
+    assert is_refusal(error.value)

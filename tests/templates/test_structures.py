@@ -227,9 +227,9 @@ def test_a_ribosome_reads_within_a_second_of_the_parser(shared_data):
     read_structure(path)
     times = []
     for function in (lambda: gemmi.read_structure(str(path)), lambda: read_structure(path)):
-        start = time.perf_counter()
+        start = time.process_time()
         function()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert times[1] - times[0] < 1.0
 
 

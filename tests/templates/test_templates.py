@@ -369,7 +369,7 @@ BAD = {
     "classes: {a: ball3.mrc}\nvoxelsize: 3": "unknown option 'voxelsize'; known: voxel_size, box, classes",
     "classes: {a: ball3.mrc}\nvoxel_size: -3": "voxel_size must be > 0, got -3",
     "classes: {a: ball3.mrc}\nbox: big": "box must be > 0, got 'big'",
-    "classes: {a: ball3.mrc}\nbox: 40.5": "box must be a whole number, got 40.5",
+    "classes: {a: ball3.mrc}\nbox: 40.5": "box must be a whole number from 1 to 512, got 40.5",
     "classes: {a: [3]}": "a source is a file, pdb:ID, emdb:ID",
     "classes: {1: ball3.mrc}": "class name 1 is read as int; put it in quotes",
     "classes: {a: notes.txt}": "notes.txt: not a map or structure; expected one of",
