@@ -8,7 +8,7 @@ BUNDLE := bundles/subtomogram
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: train test experiment lint clean setup
+.PHONY: train test test-fast coverage experiment lint clean setup
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml Makefile
@@ -25,6 +25,12 @@ train: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+coverage: $(STAMP)
+	$(BIN)/python -m pytest --cov --cov-report=term
+
 experiment: $(STAMP)
 	$(BIN)/python -m monai_cryo experiment --scale $(SCALE)
 
@@ -34,5 +40,5 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .coverage* build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

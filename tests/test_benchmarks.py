@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+pytestmark = pytest.mark.slow
 KEYS = {
     "simulation": {"pipeline", "peers", "scene"},
     "training": {"recipes"},

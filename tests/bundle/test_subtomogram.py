@@ -254,6 +254,7 @@ def test_a_network_of_ones_own(bundle_root, labelled, tmp_path, monkeypatch, cap
     assert (tmp_path / "used" / "predictions.csv").read_text().count("tric.mrc") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlay", ["fixed_parameters", None])
 def test_the_papers_recipe_starts(bundle_root, tmp_path, overlay):
     """Two iterations of train.yaml at a small size; the paper's constants are read, not repeated here."""
@@ -290,6 +291,7 @@ def test_the_papers_constants(bundle_root):
     assert (config["batch_size"], config["learning_rate"], config["loss_weight"]) == (32, 5e-3, 0.15)
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_multi_gpu_config(bundle_root, tmp_path):
     options = {**TINY, "max_epochs": 1, "output_dir": str(tmp_path / "out")}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m"]

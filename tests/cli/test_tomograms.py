@@ -160,6 +160,7 @@ def test_inputs_that_are_not_there_or_have_one_name(model: Path, folder: Path, c
     assert "have one name" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_list(model: Path, folder: Path) -> None:
     command = [sys.executable, "-m", "monai_cryo", "pick", str(folder / "in"), "--model", str(model), "--no_picture"]
     command += ["--output", str(folder / "out"), "--device", "cpu", "--min_score", "0.01", "--diameter", "membrane=40"]

@@ -60,6 +60,7 @@ def test_it_has_every_step():
         assert wanted in step
 
 
+@pytest.mark.slow
 def test_the_five_classes_are_listed_and_drawn(walked):
     folder, printed = walked
     assert printed[0].startswith("5 classes, voxel size 13.68 Å, box 40")
@@ -67,6 +68,7 @@ def test_the_five_classes_are_listed_and_drawn(walked):
     assert picture.imread(folder / "runs" / "deepfinder" / "templates.png").shape[0] > 1000
 
 
+@pytest.mark.slow
 def test_training_leaves_a_model_that_knows_them(walked):
     folder = walked[0] / "runs" / "deepfinder"
     assert {"model.pt", "checkpoint.pt", "metrics.json", "predictions.png"} <= {p.name for p in folder.iterdir()}
@@ -74,6 +76,7 @@ def test_training_leaves_a_model_that_knows_them(walked):
     assert (model.classes, model.voxel_size, model.box) == (CLASSES, 13.68, 40)
 
 
+@pytest.mark.slow
 def test_evaluation_scores_fifteen_of_each_and_counts_the_rest(walked):
     folder = walked[0] / "runs" / "deepfinder" / "evaluation"
     metrics = json.loads((folder / "metrics.json").read_text())

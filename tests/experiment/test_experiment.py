@@ -73,6 +73,7 @@ def trained(folder) -> Path:
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_it_leaves_results_and_pictures(trained):
     text = (trained / "results.md").read_text()
     for name in [*SIMULATED, "mpneumoniae_wbp", "mpneumoniae_deconv"]:
@@ -84,6 +85,7 @@ def test_it_leaves_results_and_pictures(trained):
     assert (trained / "runs.csv").read_text().count("\n") == 1 + 6 * 10  # sets x thresholds
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_best_model(trained):
     run = read_plan(trained.parent / "plan.yaml").runs(trained, ["paper"], [0])[0]
     entry = LabelledSet("x", "x", trained / "sets" / "paper", ("ribosome", "proteasome", "tric", "membrane"))
@@ -92,6 +94,7 @@ def test_scores_are_those_of_the_best_model(trained):
     assert score_model(run.model, entry)["by_threshold"] == kept["by_threshold"]
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(trained, folder, monkeypatch, capsys):
     """A second seed is trained alone, and the page then tells of both."""
     trainings = []
@@ -108,6 +111,7 @@ def test_what_is_done_is_not_done_again(trained, folder, monkeypatch, capsys):
     shutil.rmtree(trained / "runs" / "paper" / "seed_1")
 
 
+@pytest.mark.slow
 def test_a_training_cut_off_goes_on(trained, tmp_path):
     """With an epoch missing, the same command trains that epoch alone."""
     shutil.copytree(trained / "runs", tmp_path / "runs")
@@ -123,6 +127,7 @@ def test_a_training_cut_off_goes_on(trained, tmp_path):
     assert not is_trained(run, 3)
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_one_line(trained, tmp_path, capfd):
     shutil.copytree(trained / "runs", tmp_path / "runs")
     run = read_plan(trained.parent / "plan.yaml").runs(tmp_path, ["paper"], [0])[0]
@@ -133,6 +138,7 @@ def test_a_training_that_fails_is_one_line(trained, tmp_path, capfd):
     assert "checkpoint.pt is no checkpoint" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_trainings_in_one_folder_are_refused(trained, capfd):
     """Also where the first was left behind by a killed command: the training itself holds the folder."""
     run = read_plan(trained.parent / "plan.yaml").runs(trained, ["paper"], [0])[0]
@@ -148,6 +154,7 @@ def test_two_trainings_in_one_folder_are_refused(trained, capfd):
         left.communicate()
 
 
+@pytest.mark.slow
 def test_examples_are_the_first_of_each_class(trained):
     run = read_plan(trained.parent / "plan.yaml").runs(trained, ["paper"], [0])[0]
     entry = LabelledSet("x", "x", trained / "sets" / "paper", ("ribosome", "proteasome", "tric", "membrane"))

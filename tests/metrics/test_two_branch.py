@@ -188,6 +188,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_distributed_ranks_see_all_samples(tmp_path: Path) -> None:
     arguments = [str(tmp_path / "store"), str(Path(__file__).parent)]
     ranks = [

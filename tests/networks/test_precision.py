@@ -68,6 +68,7 @@ def test_taken_at_its_word_with_a_warning_where_emulated(
     assert caplog.messages == ([] if onednn else warned)
 
 
+@pytest.mark.slow
 def test_auto_network_is_float32_on_an_ordinary_processor_and_the_bundle_says_so() -> None:
     """AVX2 alone, as oneDNN and torch can be told to be."""
     code = f"""

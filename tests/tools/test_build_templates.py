@@ -42,6 +42,7 @@ def test_what_is_shipped():
         assert voxel_size == (13.68,) * 3
 
 
+@pytest.mark.slow
 def test_building_again_gives_the_shipped_numbers(shared_data, tmp_path):
     sources = ["--sources", str(shared_data / "maps"), str(shared_data / "structures")]
     assert program.main([*sources, "--output", str(tmp_path)]) == 0
@@ -87,6 +88,7 @@ def test_the_26s_agrees_with_an_atomic_model_of_the_whole(shared_data, proteasom
     assert best > 0.94
 
 
+@pytest.mark.slow
 def test_half_a_core_is_found_where_it_was_put(shared_data):
     core = read_mrc(shared_data / "maps" / "polnet10A_3j9i.mrc.gz")[0]
     axes, centre = core_frame(core)

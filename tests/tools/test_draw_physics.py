@@ -6,6 +6,7 @@ import draw_physics
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", ["embedded", "without a proteasome"])
 def test_every_picture_is_drawn(tmp_path, classes):
     options = ["--output", str(tmp_path)]
