@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from monai_cryo.bundle.command import check_overrides, save_config, start
+from monai_cryo.bundle.command import check_overrides, check_started, save_config, start
 from monai_cryo.bundle.folder import check_folder, hold_folder
 from monai_cryo.bundle.provenance import find_provenance
+from monai_cryo.bundle.ranks import join_ranks, share_batch
 from monai_cryo.bundle.record import RECORD_KEYS, ModelRecord, TrainedModel, check_facts, read_model
 from monai_cryo.bundle.root import bundle_root, say_where
 
@@ -16,10 +17,13 @@ __all__ = [
     "check_facts",
     "check_folder",
     "check_overrides",
+    "check_started",
     "find_provenance",
     "hold_folder",
+    "join_ranks",
     "read_model",
     "save_config",
     "say_where",
+    "share_batch",
     "start",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import math
 import re
 import shlex
 import sys
@@ -13,18 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from fire.parser import DefaultParseValue  # type: ignore[import-untyped]
 from monai.bundle import ConfigParser, run
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_cryo._refusals import show_error
+from monai_cryo.bundle.folder import check_folder
 from monai_cryo.io.atomic import write_text
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None, "~": None}
 #: options that are whole numbers, and the lowest they may be
 _LOWEST = {"max_epochs": 1, "epoch_length": 1, "batch_size": 1, "val_length": 1, "val_interval": 1}
 _LOWEST |= {"seed": 0, "num_workers": 0}
+#: options that are numbers, and must be larger than 0
+_POSITIVE = {"learning_rate"}
 #: what MONAI asks of every bundle, read or not
 _UNREAD = {"bundle_root", "dataset_dir"}
 
@@ -58,7 +63,8 @@ def start(argv: Sequence[str] | None = None) -> None:
     Raises
     ------
     ValueError
-        On an option that no config has at its top level, or a word that belongs to none.
+        On an option that no config has at its top level, or a word that belongs to none; or if ``output_dir`` cannot
+        be written.
     """
     sys.excepthook = show_error
     argv = sys.argv if argv is None else argv
@@ -66,6 +72,9 @@ def start(argv: Sequence[str] | None = None) -> None:
     command, parser = _read(argv), running_parser()
     if command is not None and parser is not None:
         _lay_over(parser, command)
+        folder = parser.config.get("output_dir")
+        if isinstance(folder, str) and folder[:1] not in "$@%":
+            check_folder(folder)
 
 
 def check_overrides(argv: Sequence[str]) -> None:
@@ -95,10 +104,53 @@ def check_overrides(argv: Sequence[str]) -> None:
             raise ValueError(f"--{name} must be true or false, got {text!r}")
         if name in _LOWEST and not (text.isdecimal() and int(text) >= _LOWEST[name]):
             raise ValueError(f"--{name} must be a whole number >= {_LOWEST[name]}, got {text!r}")
+        if name in _POSITIVE and not _is_positive(text):
+            raise ValueError(f"--{name} must be a number > 0, got {text!r}")
+        if name == "device":
+            _check_device(text)
         if _is_constant(config[top]) and top not in read | _UNREAD:
             raise ValueError(f"--{name} has no effect: nothing in {', '.join(command.files)} reads it")
+    _check_words(command)
+
+
+def check_started(argv: Sequence[str] | None = None) -> None:
+    """Refuse words without dashes, for the first step of a run: MONAI takes the second for what to run before.
+
+    `start` is then left out, and nothing else would say so.
+
+    Raises
+    ------
+    ValueError
+        On such a word.
+    """
+    command = _read(sys.argv if argv is None else argv)
+    if command is not None:
+        sys.excepthook = show_error
+        _check_words(command)
+
+
+def _check_words(command: Command) -> None:
     if len(command.words) > 1:
         raise ValueError(f"unexpected {command.words[1]!r} on the command line: options begin with --")
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return text[:1] in tuple("$@%")
+
+
+def _check_device(text: str) -> None:
+    if text[:1] in tuple("$@%"):
+        return
+    try:
+        device = torch.device(text)
+    except RuntimeError as error:
+        raise ValueError(f"--device must be such as cpu, cuda or cuda:1, got {text!r}") from error
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise ValueError(f"--device {text}: this machine has {found or 'no'} CUDA device{'s' if found > 1 else ''}")
 
 
 def _is_constant(value: Any) -> bool:

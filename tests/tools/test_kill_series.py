@@ -7,8 +7,8 @@ from kill_series import TINY, differences, kill_series
 
 
 def test_kills_leave_no_trace(tmp_path):
-    found = kill_series(tmp_path, kills=3, seed=1, options={**TINY, "max_epochs": 2})
-    assert found["kills"] >= 3
+    found = kill_series(tmp_path, kills=2, seed=1, options={**TINY, "max_epochs": 2})
+    assert found["kills"] >= 2
     assert found["series"] >= 1
     assert found["differences"] == []
 
