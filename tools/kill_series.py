@@ -60,6 +60,8 @@ def start(
 
 def _run(argv: list[str], said: Path, environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    if "OMP_NUM_THREADS" in environment:  # torch, imported before the fork, has read another one
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     with said.open("a") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)

@@ -24,6 +24,8 @@ def join_ranks() -> None:
         if local >= gpus:
             raise ValueError(f"process {local} of this node has no GPU, there are {gpus}: lower --nproc_per_node")
         torch.cuda.set_device(local)
+    # Ignite, where it sees a SLURM job, takes local ranks from SLURM's tasks: torchrun is one task, of many processes
+    os.environ.pop("SLURM_JOB_ID", None)
     torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 

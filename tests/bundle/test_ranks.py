@@ -47,14 +47,21 @@ def test_several_processes_need_a_beginner(monkeypatch):
 
 
 def train(folder, ranks, options):
-    """Train, over gloo where there are several ranks, each forked as torchrun would start it."""
+    """Train, over gloo where there are several ranks, each forked as torchrun would start it in a SLURM job."""
     if ranks == 1:
         finish(start(folder / "run", options, ("train",)), folder / "run")
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "x"}
+    common = {
+        "SLURM_JOB_ID": "1",
+        "SLURM_LOCALID": "0",
+        "WORLD_SIZE": ranks,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "TORCHELASTIC_RUN_ID": "x",
+    }
     processes = []
     for rank in range(ranks):
         environment = {**common, "RANK": rank, "LOCAL_RANK": rank}
@@ -65,7 +72,6 @@ def train(folder, ranks, options):
 
 
 def test_two_ranks_train_as_one_process(tmp_path):
-    """And go on as if never cut, with dropout."""
     found = []
     for ranks in (1, 2):
         train(tmp_path / str(ranks), ranks, ALIKE)
@@ -86,6 +92,7 @@ def test_two_ranks_train_as_one_process(tmp_path):
 
 
 def test_two_ranks_go_on_as_if_never_cut(tmp_path):
+    """With dropout."""
     options = {**ALIKE, "dropout": 0.5}
     train(tmp_path / "whole", 2, options)
     train(tmp_path / "cut", 2, {**options, "max_epochs": 1})
