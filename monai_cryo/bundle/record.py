@@ -181,7 +181,8 @@ class TrainedModel:
         try:
             with_facts(network, self.facts).load_state_dict(self.state)
         except RuntimeError as error:
-            raise ValueError(f"{self.path}: the weights do not fit {type(network).__name__}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{self.path}: the weights do not fit {type(network).__name__}: {reason}") from error
         if self.absent:
             if not isinstance(network, TwoBranchNet):
                 raise ValueError(f"absent classes can be told to a TwoBranchNet, not to {type(network).__name__}")
@@ -218,11 +219,11 @@ def read_model(path: str | os.PathLike[str], absent: Sequence[str] = ()) -> Trai
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises pickle errors of many kinds
         raise ValueError(f"{path} is no readable model file: {type(error).__name__}") from error
-    facts = facts_in(state) if isinstance(state, dict) else None
-    if facts is None:
-        raise ValueError(f"{path} is no model of this bundle (a state dict with a record in it)")
     try:
+        facts = facts_in(state) if isinstance(state, dict) else None
+        if facts is None:
+            raise ValueError("expected a state dict with a record in it")
         model = TrainedModel(path, state, facts)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no model of this bundle: {error}") from error
     return model.without(absent)

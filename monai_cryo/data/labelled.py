@@ -94,7 +94,7 @@ def load_labelled(
             raise ValueError(f"{path}: item {number} has no {missing[0]!r}; it has {', '.join(given)}")
         name = given["class"]  # not the row's: MONAI takes a class for a path where a folder is called so
         for key in (image_key, "label", "class"):
-            if not isinstance(given.get(key) or "", str):
+            if not isinstance(given.get(key, ""), str) and (key, given[key]) != ("label", None):
                 raise ValueError(f"{path}: item {number}: {key} must be text, got {given[key]!r}")
         if name not in classes:
             if not skip_unknown:

@@ -104,7 +104,10 @@ class ParticleStar:
             f"_{label}" + (f" #{len(old) + n}" if numbered else "") + end for n, label in enumerate(new, 1)
         )
         text = "".join(lines)
-        found = _particles(gemmi.cif.read_string(text), self.path)
+        try:
+            found = _particles(gemmi.cif.read_string(text), self.path)
+        except (ValueError, RuntimeError):  # what was added fell into a comment, or the rows stand otherwise
+            found = {}
         expected = self.columns | {k: [gemmi.cif.as_string(_word(v)) for v in vs] for k, vs in columns.items()}
         if found != expected:
             raise ValueError(f"{self.path}: expected one particle on each line of the table, to add columns to")
@@ -179,10 +182,11 @@ def _optics(document: gemmi.cif.Document) -> dict[str, dict[str, str]]:
     if not groups:
         return {}
     loop = groups.get_loop()
-    rows = (
-        {tag.lstrip("_"): gemmi.cif.as_string(loop[row, n]) for n, tag in enumerate(loop.tags)}
-        for row in range(loop.length())
-    )
+    labels = [tag.lstrip("_") for tag in loop.tags]
+    if "rlnOpticsGroup" not in labels:  # gemmi finds labels in other letters too
+        return {}
+    values = ([gemmi.cif.as_string(loop[row, n]) for n in range(len(labels))] for row in range(loop.length()))
+    rows = (dict(zip(labels, found, strict=True)) for found in values)
     return {row["rlnOpticsGroup"]: row for row in rows}
 
 

@@ -35,7 +35,7 @@ def voxel_size_zyx(voxel_size: VoxelSize, name: str = "voxel_size") -> tuple[flo
     """
     try:
         values = torch.as_tensor(voxel_size, dtype=torch.float64).flatten().tolist()
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         values = []
     values = values * 3 if len(values) == 1 else values
     if len(values) != 3 or not all(0 < v < float("inf") for v in values):

@@ -25,6 +25,7 @@ WEIGHTS = ("mass", "atomic_number", "electron")
 MAX_EXTENT_A = 5000.0
 MAX_ATOMS = 20_000_000
 _MASS_DA = [gemmi.Element(number).weight for number in range(119)]
+_ASCII = bytes(range(128)) + b"?" * 128
 _WATER_DA = 18.015
 _MEAN_RESIDUE_DA = 110.0
 
@@ -191,7 +192,8 @@ def _model(path: Path, assembly: str | int | None) -> Any:
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: an empty file, {expected}")
     try:
-        structure = gemmi.read_structure_string(_unpacked(path), format=gemmi.CoorFormat.Detect)
+        # authors' names in any encoding; nothing that is used has letters beyond ASCII
+        structure = gemmi.read_structure_string(_unpacked(path).translate(_ASCII), format=gemmi.CoorFormat.Detect)
     except PermissionError:
         raise
     except (RuntimeError, ValueError, OSError, EOFError, MemoryError, zlib.error) as error:
@@ -207,7 +209,10 @@ def _model(path: Path, assembly: str | int | None) -> Any:
     copies = sum(len(g.operators) for g in known[str(assembly)].generators)
     if copies * structure[0].count_atom_sites() > MAX_ATOMS:
         raise ValueError(f"{path}: assembly {assembly} has {copies} copies, expected at most {MAX_ATOMS} atoms")
-    return gemmi.make_assembly(known[str(assembly)], structure[0], gemmi.HowToNameCopiedChain.Dup)
+    try:
+        return gemmi.make_assembly(known[str(assembly)], structure[0], gemmi.HowToNameCopiedChain.Dup)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{path}: assembly {assembly} cannot be built: {error}") from None
 
 
 def _unpacked(path: Path) -> bytes:

@@ -51,7 +51,7 @@ def list_sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]
     where = f"{file}: class {class_name!r}"
     if isinstance(entry, Mapping) and "procedural" in entry:
         kind = entry["procedural"]
-        if kind not in PROCEDURAL:
+        if not isinstance(kind, str) or kind not in PROCEDURAL:
             raise ValueError(f"{where}: procedural must be one of {', '.join(PROCEDURAL)}, got {kind!r}")
         check_known(entry, PROCEDURAL[kind], where)
         return [{key: value for key, value in entry.items() if key != "amplitude"}]

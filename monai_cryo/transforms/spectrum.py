@@ -109,12 +109,13 @@ class NormalizeSpectrum(Drawable):
             return torch.zeros_like(batch)
         spectrum = rfft(batch).flatten(-3)
         inside = spectrum.index_select(-1, points)
+        # the variance is set at the end: until then squares stay within range
+        inside = inside / inside.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(batch.dtype).tiny)
         target = self._target(fraction).to(batch)
         if self.spectrum is not None:
             power = curve_mtf(fraction, 1.0, self.spectrum).to(batch)
         else:
-            scale = inside.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(batch.dtype).tiny)
-            own = torch.view_as_real(inside / scale).square().sum(dim=-1) @ measure.to(batch)
+            own = torch.view_as_real(inside).square().sum(dim=-1) @ measure.to(batch)
             power = own @ spread.to(batch)
         floor = power.amax(dim=-1, keepdim=True) / self.gain_cap**2
         inside = inside * (target / power.maximum(floor).clamp(min=1e-30).sqrt())

@@ -71,6 +71,12 @@ def test_missing_list(where):
             ValueError,
             "item 0: image must be text",
         ),
+        ({"test": [{"image": 0, "class": "ribosome"}]}, ValueError, "item 0: image must be text, got 0"),
+        (
+            {"test": [{"image": "a.mrc", "class": "ribosome"}], "voxel_size": 10**400},
+            ValueError,
+            "dataset.json: voxel_size must be > 0 Å",
+        ),
         ({"test": [{"image": "a.mrc", "class": ["ribosome"]}]}, ValueError, "item 0: class must be text"),
         ({"test": [{"image": "a.mrc", "class": "ribosome", "label": 1}]}, ValueError, "item 0: label must be text"),
         ({"test": [{"image": "a\0.mrc", "class": "ribosome"}]}, FileNotFoundError, "which does not exist"),

@@ -136,3 +136,18 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, word: str) -> None:
     with pytest.raises(ValueError, match="column _rlnCoordinateX must hold") as error:
         read_star(tmp_path / "a.star").numbers("rlnCoordinateX")
     assert is_refusal(error.value)
+
+
+def test_a_table_that_would_not_be_the_same_again_is_refused(tmp_path: Path) -> None:
+    text = "data_particles\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2 # a comment at the end\n"
+    (tmp_path / "a.star").write_text(text)
+    star = read_star(tmp_path / "a.star")
+    with pytest.raises(ValueError, match="one particle on each line") as error:
+        star.with_columns({"monaiCryoClassName": ["x"]})
+    assert is_refusal(error.value)
+
+
+def test_an_optics_table_in_other_letters_is_none(tmp_path: Path) -> None:
+    text = star_text("optics", {"rlnopticsgroup": [1]}) + star_text("particles", {"rlnCoordinateX": [1.0]})
+    (tmp_path / "a.star").write_text(text)
+    assert read_star(tmp_path / "a.star").optics == {}

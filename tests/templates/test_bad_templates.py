@@ -115,6 +115,7 @@ HOSTILE = {
     "classes: {a: {sources: fine.mrc, source_voxel_size: 500}}": "source_voxel_size must be 0.2 to 100 Å, got 500",
     "classes: {a: {sources: fine.mrc, resolution_a: 1.0e+9}}": "resolution_a must be at most the box, 547.2 Å",
     "voxel_size: 0.2\nclasses: {a: {sources: fine.mrc, source_voxel_size: 100}}": "is its voxel size right?",
+    "classes: {a: {procedural: [membrane]}}": "procedural must be one of",
     "classes: {a: ~nosuchuser/x.mrc}": "no such source",
     'classes: {a: "x\\0.mrc"}': "no such source",
     "classes: {a: {sources: fine.mrc, source_voxel_size: .nan}}": "source_voxel_size must be > 0, got nan",
@@ -146,4 +147,20 @@ def test_structures_that_are_no_files_or_unpack_without_end_are_refused(tmp_path
     says = {"bomb": "would unpack from", "cut": "end-of-stream", "folder": "a directory", "pipe": "a device"}
     with pytest.raises(ValueError, match=says[kind]) as error:
         read_structure(path)
+    assert is_refusal(error.value)
+
+
+def test_an_author_s_name_in_latin_1_is_no_hindrance(tmp_path):
+    rows = (b"AUTHOR    J. M\xfcller", atom(1, 0), atom(2, 3)[:16] + b"\xe9" + atom(2, 3)[17:])
+    (tmp_path / "a.pdb").write_bytes(lines(*rows))
+    assert len(read_structure(tmp_path / "a.pdb").weights) == 2
+
+
+def test_an_assembly_of_chains_that_are_not_there_is_refused(tmp_path):
+    rows = ("1.000000  0.000000  0.000000", "0.000000  1.000000  0.000000", "0.000000  0.000000  1.000000")
+    biomt = [f"REMARK 350   BIOMT{n}   1  {row}        0.00000" for n, row in enumerate(rows, 1)]
+    remarks = ["REMARK 350 BIOMOLECULE: 1", "REMARK 350 APPLY THE FOLLOWING TO CHAINS: X", *biomt]
+    (tmp_path / "a.pdb").write_bytes(lines(*(row.encode() for row in remarks), atom(1, 0)))
+    with pytest.raises(ValueError, match="assembly 1 cannot be built: no chain X") as error:
+        read_structure(tmp_path / "a.pdb", assembly=1)
     assert is_refusal(error.value)
