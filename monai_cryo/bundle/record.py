@@ -85,6 +85,8 @@ def check_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     classes, box, size = facts["classes"], facts["box"], facts["voxel_size"]
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"classes must be a list of names, got {classes!r}")
+    if not all(name and name.isprintable() and not set("/\\") & set(name) for name in classes):
+        raise ValueError(f"classes name files too: expected printable names without slashes, got {classes!r}")
     if isinstance(box, bool) or not isinstance(box, int) or box < 8 or box % 8:
         raise ValueError(f"box must be a multiple of 8 voxels, got {box!r}")
     if not isinstance(size, int | float) or not (0 < size < math.inf):

@@ -135,10 +135,17 @@ def list_images(folder: str | None, pattern: str = "*.mrc") -> list[dict[str, st
     ------
     FileNotFoundError
         If there is no such folder, or no file in it.
+    ValueError
+        If the pattern is none, or leads out of the folder: masks are written where their images lie.
     """
     if not folder or not Path(folder).is_dir():
         raise FileNotFoundError(f"no folder {folder or '<dataset_dir>'}: pass --dataset_dir a folder of subtomograms")
-    found = sorted(path for path in Path(folder).glob(pattern) if path.is_file())
+    if not pattern or ".." in Path(pattern).parts or Path(pattern).is_absolute():
+        raise ValueError(f"pattern must name files in {folder}, such as '*.map', got {pattern!r}")
+    try:
+        found = sorted(path for path in Path(folder).glob(pattern) if path.is_file())
+    except ValueError as error:
+        raise ValueError(f"pattern {pattern!r}: {error}") from error
     if not found:
         raise FileNotFoundError(f"no file in {folder} matches {pattern!r}: pass --pattern, such as '*.map'")
     return [{"image": str(path), "file": str(path.relative_to(folder))} for path in found]

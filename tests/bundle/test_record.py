@@ -175,7 +175,7 @@ def test_no_model_and_no_model_file(tmp_path):
         with pytest.raises(ValueError, match=r"bad\.pt is no readable model file"):
             read_model(tmp_path / "bad.pt")
     for state in ({"weights": 1}, [1], TINY().state_dict()):
-        with pytest.raises(ValueError, match=r"old\.pt is no model of this bundle: expected a state dict with a record"):
+        with pytest.raises(ValueError, match=r"old\.pt is no model of this bundle: expected a state dict with"):
             read_model(save(tmp_path / "old.pt", state))
     foreign = record().build()
     foreign.record.facts["network"]["_target_"] = "elsewhere.Net"

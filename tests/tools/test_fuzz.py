@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from fuzz_mutators import mutate
 from fuzz_readers import READERS, Reader
 
 import monai_cryo.io.mrc as inside
+from monai_cryo._refusals import is_refusal
 
 CASES = {"templates": 25, "model": 25}
 
@@ -100,3 +102,17 @@ def test_the_program_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert inside.read_mrc is READERS["mrc"].read
     assert program.main(["--cases", "5", "--reader", "picks", "--keep", str(tmp_path)]) == 0
     assert '"reader": "picks", "seed": 0, "cases": 5' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["nothing", "folder", "pipe", "empty"])
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_no_file_or_empty_is_refused_by_every_reader(name: str, kind: str, tmp_path: Path) -> None:
+    suffix = READERS[name].seeds(tmp_path)[0][0]
+    path = tmp_path / (f"none{suffix}" if suffix.startswith(".") else suffix)
+    path.unlink(missing_ok=True)
+    if kind != "nothing":
+        {"folder": Path.mkdir, "pipe": os.mkfifo, "empty": Path.touch}[kind](path)
+    with pytest.raises(Exception, match=path.name) as error:
+        READERS[name].read(path)
+    assert is_refusal(error.value)
+    assert "\n" not in str(error.value)
