@@ -29,4 +29,4 @@ def test_two_threads_round_otherwise(once, tmp_path):
     two = train(tmp_path, {"OMP_NUM_THREADS": "2"})
     assert [step for step, _ in two["scalars"]["train/loss"]] == [1, 2, 3, 4]
     theirs = [value for _, value in once["scalars"]["train/loss"]]
-    assert [value for _, value in two["scalars"]["train/loss"]] == pytest.approx(theirs, rel=1e-6)
+    assert [value for _, value in two["scalars"]["train/loss"]] == pytest.approx(theirs, rel=1e-5)
