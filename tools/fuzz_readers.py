@@ -20,7 +20,7 @@ from monai_cryo.bundle import ModelRecord, read_model
 from monai_cryo.data import StarParticles, load_labelled, preprocessing
 from monai_cryo.io import open_tomogram, positions, read_mrc, read_mtf, read_picks_csv, read_star, star_text, write_mrc
 from monai_cryo.networks import TwoBranchNet
-from monai_cryo.templates import load_templates, read_structure
+from monai_cryo.templates import density_from_map, load_templates, read_structure
 from monai_cryo.transforms import NormalizeSpectrum, Standardize
 
 __all__ = ["READERS", "Reader"]
@@ -77,12 +77,13 @@ def _volumes(folder: Path) -> Seeds:
 def _read_subtomogram(path: Path) -> None:
     """Load and bring to a model's grid, as inference does."""
     try:
-        PREPARE({"image": str(path)})
+        image = PREPARE({"image": str(path)})["image"]
     except RuntimeError as error:  # MONAI wraps what its transforms raise
         refusal = find_refusal(error)
         if refusal is None:
             raise
         raise refusal from None
+    assert bool(image.isfinite().all())
 
 
 def _stars(folder: Path) -> Seeds:
@@ -150,6 +151,11 @@ def _libraries(folder: Path) -> Seeds:
     return [(".yaml", LIBRARY.encode()), (".yaml", small.encode()), (".json", json.dumps(as_json).encode())]
 
 
+def _maps(folder: Path) -> Seeds:
+    _libraries(folder)
+    return [(".mrc", (folder / name).read_bytes()) for name in ("a.mrc", "b.mrc")]
+
+
 def _datasets(folder: Path) -> Seeds:
     for name in ("a.mrc", "b.mrc"):
         write_mrc(folder / name, np.random.default_rng(0).normal(size=(8, 8, 8)), 10.0)
@@ -192,6 +198,7 @@ READERS: dict[str, Reader] = {
     "star": Reader(_stars, _read_star),
     "structure": Reader(_structures, _read_structure),
     "templates": Reader(_libraries, load_templates),
+    "map": Reader(_maps, lambda path: density_from_map(path, None, 10.0)),
     "dataset": Reader(_datasets, lambda path: load_labelled(str(path.parent), ["ribosome", "membrane"])),
     "model": Reader(_models, _read_model),
     "picks": Reader(_tables, read_picks_csv),

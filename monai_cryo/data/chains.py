@@ -31,6 +31,7 @@ from monai_cryo.networks import TwoBranchTensorNet
 
 __all__ = ["CheckVolumed", "DecodePredictiond", "LoadSubtomogramd", "list_images", "postprocessing", "preprocessing"]
 
+_LARGEST = 1e30  # sums of larger ones are no numbers
 _TOMOGRAM = 1.5  # times the model's box: no subtomogram is cut so wide
 
 
@@ -194,7 +195,7 @@ class _DoubtingReader(MRCReader):
 
 
 class CheckVolumed(Described, MapTransform):
-    """Refuse what no network should see: values that are not finite, constant volumes, and whole tomograms.
+    """Refuse what no network should see: values not finite or beyond 1e30, constant volumes, whole tomograms.
 
     Parameters
     ----------
@@ -220,6 +221,8 @@ class CheckVolumed(Described, MapTransform):
                 self._check_extent(d[key], name)
             if not bool(volume.isfinite().all()):
                 raise ValueError(f"{name}: expected finite values, found NaN or infinity")
+            if (largest := float(volume.abs().max())) > _LARGEST:
+                raise ValueError(f"{name}: holds values of {largest:g}, expected at most {_LARGEST:g}")
             if float(volume.min()) == float(volume.max()):
                 raise ValueError(f"{name}: expected an image, found one value everywhere ({float(volume.min()):g})")
         return d

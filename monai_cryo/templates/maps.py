@@ -22,6 +22,7 @@ from monai_cryo.templates.masking import Array, cut, parse_rule, to_box
 
 __all__ = ["density_from_map"]
 
+_LARGEST = 1e30
 _SMALL = 1 << 26  # voxels that may be taken whatever the map's own size
 
 
@@ -82,6 +83,9 @@ def density_from_map(
     path = Path(path)
     array, header, _ = read_mrc(path, voxel_size=source_voxel_size)
     density = np.asarray(array, dtype=np.float32)
+    largest = float(np.abs(density).max())
+    if largest > _LARGEST:
+        raise ValueError(f"{path}: holds values of {largest:g}, expected at most {_LARGEST:g}, whose sums are numbers")
     if np.ptp(density) == 0:
         raise ValueError(f"{path}: constant map, every voxel is {density.flat[0]:g}")
     sign = 1.0 if parse_contrast(contrast, f"{path}: contrast") == "bright" else -1.0

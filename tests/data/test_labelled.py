@@ -158,13 +158,15 @@ def test_preprocessing_resamples_and_smooths(folder):
     assert smooth["image"].std() < 0.6 * item["image"].std()
 
 
-@pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN"), (3.0, "one value everywhere")])
+@pytest.mark.parametrize(
+    ("value", "message"), [(np.nan, "NaN"), (3.0, "one value everywhere"), (3e38, "expected at most 1e+30")]
+)
 def test_preprocessing_refuses_what_is_no_image(folder, value, message):
     write_mrc_raw = np.full((32, 32, 32), 3.0, dtype=np.float32)
     write_mrc(folder / "a.mrc", write_mrc_raw, 12.0, overwrite=True)
-    if np.isnan(value):
+    if value != 3.0:
         raw = bytearray((folder / "a.mrc").read_bytes())
-        raw[1024:1028] = np.float32(np.nan).tobytes()
+        raw[1024:1028] = np.float32(value).tobytes()
         (folder / "a.mrc").write_bytes(raw)
     data = load_labelled(str(folder), CLASSES, skip_unknown=True)
     with pytest.raises(RuntimeError, match="applying transform") as error:

@@ -235,3 +235,13 @@ def test_real_maps_become_particles_of_the_right_size(shared_data, name, options
 def test_the_two_trics_of_4v94_are_noticed(shared_data):
     with pytest.warns(UserWarning, match="2 separate bodies"):
         density_from_map(shared_data / "maps" / "polnet10A_4v94.mrc.gz", (40,) * 3, 13.68)
+
+
+@pytest.mark.parametrize("value", [1e31, -3e38])
+def test_values_whose_sums_are_no_numbers_are_refused(tmp_path, value):
+    array = gaussians((21,) * 3, 13.68, **BLOBS)
+    array[0, 0, 0] = value
+    with pytest.raises(ValueError, match=r"map\.mrc: holds values of .*, expected at most 1e\+30"):
+        density_from_map(save(tmp_path, array, 13.68), None, 13.68)
+    density, _ = density_from_map(save(tmp_path, gaussians((21,) * 3, 10.0, **BLOBS) * 1e29, 10.0), None, 13.68)
+    assert bool(density.isfinite().all())

@@ -53,6 +53,11 @@ class TestEveryTransform:
                 np.asarray(result), results[1], atol=1e-5, rtol=1e-3 if dtype == torch.float16 else 1e-5
             )
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_tiny_huge_and_constant_volumes_stay_finite(self, kind, dtype):
+        for v in (volume() * 1e-30, volume() * 1e30, torch.zeros(1, 16, 16, 16), torch.full((1, 16, 16, 16), 1e30)):
+            assert bool(kind.make()(v.to(dtype)).isfinite().all())
+
     def test_it_does_something_and_leaves_the_input_alone(self, kind):
         v = volume()
         assert not torch.allclose(kind.make()(v), v, atol=1e-3)
