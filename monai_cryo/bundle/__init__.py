@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai_cryo.bundle.command import check_overrides, check_started, save_config, start
+from monai_cryo.bundle.device import check_device
 from monai_cryo.bundle.folder import check_folder, hold_folder
 from monai_cryo.bundle.provenance import find_provenance
 from monai_cryo.bundle.ranks import join_ranks, share_batch
@@ -14,6 +15,7 @@ __all__ = [
     "ModelRecord",
     "TrainedModel",
     "bundle_root",
+    "check_device",
     "check_facts",
     "check_folder",
     "check_overrides",

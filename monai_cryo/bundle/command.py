@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from fire.parser import DefaultParseValue  # type: ignore[import-untyped]
 from monai.bundle import ConfigParser, run
 from monai.bundle.utils import ID_SEP_KEY
 
 from monai_cryo._refusals import show_error
+from monai_cryo.bundle.device import check_device
 from monai_cryo.bundle.folder import check_folder
 from monai_cryo.io.atomic import write_text
 
@@ -107,7 +107,7 @@ def check_overrides(argv: Sequence[str]) -> None:
         if name in _POSITIVE and not _is_positive(text):
             raise ValueError(f"--{name} must be a number > 0, got {text!r}")
         if name == "device":
-            _check_device(text)
+            check_device(text)
         if _is_constant(config[top]) and top not in read | _UNREAD:
             raise ValueError(f"--{name} has no effect: nothing in {', '.join(command.files)} reads it")
     _check_words(command)
@@ -139,18 +139,6 @@ def _is_positive(text: str) -> bool:
         return 0 < float(text) < math.inf
     except ValueError:
         return text[:1] in tuple("$@%")
-
-
-def _check_device(text: str) -> None:
-    if text[:1] in tuple("$@%"):
-        return
-    try:
-        device = torch.device(text)
-    except RuntimeError as error:
-        raise ValueError(f"--device must be such as cpu, cuda or cuda:1, got {text!r}") from error
-    found = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= found:
-        raise ValueError(f"--device {text}: this machine has {found or 'no'} CUDA device{'s' if found > 1 else ''}")
 
 
 def _is_constant(value: Any) -> bool:
