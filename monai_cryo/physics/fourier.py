@@ -163,7 +163,8 @@ def multiplicity(shape: Sequence[int], *, device: torch.device | str | None = No
 
 def rfft(volume: Tensor) -> Tensor:
     """Transform volumes (..., D, H, W) to the half grid (..., D, H, W // 2 + 1)."""
-    return torch.fft.rfftn(volume, dim=AXES)
+    # torch 2.8 fails on broadcast axes
+    return torch.fft.rfftn(volume.contiguous(), dim=AXES)
 
 
 def irfft(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
