@@ -1,5 +1,5 @@
 # `make train` and `make test` work on a fresh machine: they make .venv and install what is needed.
-# PYTHON and TORCH can be set: make train TORCH="torch>=2.8,<2.15" takes a CUDA build where the index has one.
+# PYTHON and TORCH can be set, a CUDA build where the index has one: make test-fast PYTHON=python3.13 TORCH="torch==2.14.1".
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # of `make experiment`: quick, cpu or paper
