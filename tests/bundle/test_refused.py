@@ -35,8 +35,7 @@ def test_it_is_refused_in_one_line(bundle_root, tmp_path, monkeypatch, capsys, w
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.delenv("MONAI_CRYO_TRACEBACK", raising=False)
-    before = sys.excepthook
-    monkeypatch.setattr(sys, "excepthook", before)  # the run sets it
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)  # the run sets it, as runs before this one did
     files = str([str(bundle_root / "configs" / "train.yaml")])
     positional = [word for word in words if not words[0].startswith("--")]
     command = ["monai.bundle", "run", "training", *positional, "--config_file", files, "--features", "[2,2,2,2,2]"]
@@ -45,7 +44,7 @@ def test_it_is_refused_in_one_line(bundle_root, tmp_path, monkeypatch, capsys, w
     with pytest.raises((RuntimeError, ValueError)) as error:
         fire.Fire(component={"run": run_bundle}, command=command[1:])
     assert message in str(find_refusal(error.value))
-    assert sys.excepthook is not before
+    assert sys.excepthook is not sys.__excepthook__
     capsys.readouterr()
     sys.excepthook(error.type, error.value, error.tb)
     assert capsys.readouterr().err.count("\n") == 1
