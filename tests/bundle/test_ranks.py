@@ -71,6 +71,7 @@ def train(folder, ranks, options):
         assert finish(process, folder / "run")
 
 
+@pytest.mark.slow
 def test_two_ranks_train_as_one_process(tmp_path):
     found = []
     for ranks in (1, 2):
@@ -91,6 +92,7 @@ def test_two_ranks_train_as_one_process(tmp_path):
     assert one["metrics"]["confusion_matrix"] == two["metrics"]["confusion_matrix"]
 
 
+@pytest.mark.slow
 def test_two_ranks_go_on_as_if_never_cut(tmp_path):
     """With dropout."""
     options = {**ALIKE, "dropout": 0.5}

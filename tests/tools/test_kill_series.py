@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from kill_series import TINY, differences, kill_series
 
 
+@pytest.mark.slow
 def test_kills_leave_no_trace(tmp_path):
     found = kill_series(tmp_path, kills=2, seed=1, options={**TINY, "max_epochs": 2})
     assert found["kills"] >= 2
