@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import resource
@@ -217,6 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--reader", choices=READERS, action="append", help="may be repeated (default: all)")
     parser.add_argument("--keep", type=Path, default=Path("runs/fuzz"), help="folder for findings (%(default)s)")
     options = parser.parse_args(arguments)
+    logging.getLogger("monai_cryo").setLevel(logging.ERROR)  # a warning a case says nothing
     chosen: Callable[[str], Report] = lambda name: survive(  # noqa: E731
         name, range(options.first, options.first + options.cases), options.seed, options.keep
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -189,7 +188,6 @@ def _curves(folder: Path) -> Seeds:
     return [(".star", star.encode()), (".txt", b"# MTF\n0 1\n0.5, 0.6\n1 0.2\n")]
 
 
-logging.getLogger("monai_cryo").setLevel(logging.ERROR)
 PREPARE = preprocessing("image", voxel_size=10.0, box=8)
 READERS: dict[str, Reader] = {
     "mrc": Reader(_volumes, read_mrc),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fuzz as program
@@ -98,6 +99,15 @@ def test_memory_beyond_the_bound_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert report.read == 2
 
 
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """Yield the package's logger, which the program silences, and give it its voice back."""
+    logger = logging.getLogger("monai_cryo")
+    yield logger
+    logger.setLevel(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("logger")
 def test_the_program_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert inside.read_mrc is READERS["mrc"].read
     assert program.main(["--cases", "5", "--reader", "picks", "--keep", str(tmp_path)]) == 0
