@@ -13,6 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch import nn
 
 from monai_cryo.data import CounterSampler
@@ -231,7 +232,10 @@ def test_minutes_are_a_number(tmp_path, minutes):
         Checkpoints({}, str(tmp_path), minutes=minutes)
 
 
-def test_the_log_is_whole_up_to_the_checkpoint_and_tells_nothing_twice(tmp_path):
+def test_the_log_is_whole_up_to_the_checkpoint_and_tells_nothing_twice(tmp_path, monkeypatch):
+    # files of one second are read in the order of their names, which end in a count: 10 would stand before 9
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+
     def log(engine):
         engine.add_event_handler(
             Events.ITERATION_COMPLETED,
