@@ -34,10 +34,13 @@ def is_refusal(error: BaseException) -> bool:
     return ours and code.co_code[trace.tb_lasti] == _RAISE
 
 
-def find_refusal(error: BaseException) -> BaseException | None:
-    """Return the refusal behind an error, for MONAI wraps what its parts raise in others; None for a defect."""
+def find_refusal(error: BaseException, *also: type[BaseException]) -> BaseException | None:
+    """Return the refusal behind an error, for MONAI wraps what its parts raise in others; None for a defect.
+
+    Errors of the types `also` count as refusals.
+    """
     cause: BaseException | None = error
-    while cause is not None and not is_refusal(cause):
+    while cause is not None and not (is_refusal(cause) or isinstance(cause, also)):
         cause = cause.__cause__
     return cause
 

@@ -31,7 +31,14 @@ INSIDE = {
         )
     },
     "handlers": {"best.results_event", "best.save_whole"},
-    "inferers": {"binning.*", "flips.mean_answer", "normalize.cut_mirrored", "windows.CELL", "windows.WINDOW"},
+    "inferers": {
+        "spacing.*",
+        "binning.*",
+        "flips.mean_answer",
+        "normalize.cut_mirrored",
+        "windows.CELL",
+        "windows.WINDOW",
+    },
     "io": {"header.*"},
     "networks": {"output.*", "precision.*"},
     "physics": {"noise.single_columns", "resampling.*", "scene.axes", "tilt_series.tilts_tensor"},

@@ -12,6 +12,7 @@ import warnings
 from typing import Any
 
 from monai_cryo import __version__
+from monai_cryo._refusals import find_refusal
 from monai_cryo.cli import bundle, classify, experiment, gallery, pick, score, segment, simulate, templates
 from monai_cryo.cli.parser import Parser
 
@@ -58,22 +59,12 @@ def main(argv: list[str] | None = None) -> int:
         print("monai_cryo: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        refusal = _refusal(error)
+        refusal = find_refusal(error, OSError)
         if refusal is None:
             raise
         print(f"monai_cryo: error: {' '.join(str(refusal).split())}", file=sys.stderr)
         return 1
     return 0
-
-
-def _refusal(error: BaseException) -> BaseException | None:
-    """Return the refusal of input behind an error (MONAI wraps what its parts raise); None for a defect."""
-    from monai_cryo._refusals import is_refusal
-
-    cause: BaseException | None = error
-    while cause is not None and not (is_refusal(cause) or isinstance(cause, OSError)):
-        cause = cause.__cause__
-    return cause
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""Picks from a dense reading: peaks of each class's map, no two of them nearer than particles can be."""
+"""Picks from a reading: peaks of each class's map, no two of them nearer than particles can be."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from monai_cryo.inferers.binning import BIN, binned, unbinned
 from monai_cryo.inferers.look import Reading
+from monai_cryo.inferers.spacing import apart
 from monai_cryo.io.picks import Picks
 from monai_cryo.io.tomogram import release_pages
 
@@ -83,7 +83,8 @@ def pick_particles(
         [_size(reading.labels, p, k + 1, diameters[k] / 2) for p, k in zip(places, kinds, strict=True)], np.int64
     )
     full = math.pi / 6 * diameters[kinds] ** 3
-    kept = _apart(places, values, diameters[kinds] * separation, sizes >= min_size * full)
+    good = np.flatnonzero(sizes >= min_size * full)
+    kept = good[apart(places[good], values[good], diameters[kinds[good]] * separation)]
     depth, height, width = reading.labels.shape
     return Picks(
         index=places[kept],
@@ -120,21 +121,3 @@ def _size(labels: NDArray[Any], place: NDArray[np.float64], label: int, radius: 
     z, y, x = np.ogrid[tuple(slice(a, a + n) for a, n in zip(low, part.shape, strict=True))]
     square = (z - place[0]) ** 2 + (y - place[1]) ** 2 + (x - place[2]) ** 2
     return int(((part == label) & (square <= radius**2)).sum())
-
-
-def _apart(
-    places: NDArray[np.float64], scores: NDArray[np.float64], distances: NDArray[np.float64], good: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """Indices of the candidates kept, by falling score: two stay at least the mean of their distances apart."""
-    if not len(places):
-        return np.empty(0, np.int64)
-    tree = cKDTree(places)
-    dropped, kept = ~good, []
-    for n in np.argsort(-scores, kind="stable"):
-        if dropped[n]:
-            continue
-        kept.append(n)
-        near = np.array(tree.query_ball_point(places[n], (distances[n] + distances.max()) / 2))
-        away = np.linalg.norm(places[near] - places[n], axis=1)
-        dropped[near[away < (distances[n] + distances[near]) / 2]] = True
-    return np.array(kept, np.int64)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from monai_cryo.inferers.binning import BIN, binned, unbinned
-from monai_cryo.inferers.windows import CELL
+from monai_cryo.inferers.spacing import apart
 
 __all__ = ["blob_places", "scored_places"]
 
 _RATIO = 1.6  # of the two Gaussians, as usual for a Laplacian
+_SPACING = 12.1  # voxels: more than 12 on the grids of 8, 4 and 2
 _LEAST = 1.5  # of the response's standard deviations: particles are far above, and most of the noise is below
 
 Places = NDArray[np.float64]
@@ -61,7 +61,7 @@ def blob_places(volume: NDArray[Any], diameters_vox: Iterable[float], *, bright:
         places.append(unbinned(np.argwhere(peak)))
         answers.append(answer[peak])
     every = np.concatenate(places)
-    return every[_apart(every, np.concatenate(answers), diameters[0] / 4)] if diameters else every
+    return every[apart(every, np.concatenate(answers), diameters[0] / 4)] if diameters else every
 
 
 def scored_places(scores: NDArray[np.float32], stride: int, least: float) -> Places:
@@ -85,16 +85,4 @@ def scored_places(scores: NDArray[np.float32], stride: int, least: float) -> Pla
     """
     where = np.argwhere(scores >= least)
     places = (where * stride + stride / 2).astype(np.float64)
-    return places[_apart(places, scores[tuple(where.T)], 1.5 * CELL)]
-
-
-def _apart(places: Places, scores: NDArray[Any], distance: float) -> NDArray[np.int64]:
-    """Indices of the places kept, by falling score."""
-    if not len(places):
-        return np.empty(0, np.int64)
-    tree, free, kept = cKDTree(places), np.ones(len(places), bool), []
-    for n in np.argsort(-scores, kind="stable"):
-        if free[n]:
-            kept.append(n)
-            free[tree.query_ball_point(places[n], distance)] = False
-    return np.array(kept, np.int64)
+    return places[apart(places, scores[tuple(where.T)], _SPACING)]
