@@ -26,6 +26,7 @@ SOURCES: dict[str, dict[str, str]] = {
     "4v4r": {"4V4R": "polnet10A_4v4r.mrc.gz"},
     "4cr2_3j9i": {"4CR2": "polnet10A_4cr2.mrc.gz", "3J9I": "polnet10A_3j9i.mrc.gz"},
     "4v94": {"4V94": "derived_TRiC_single_from_polnet_4v94_10A.mrc.gz"},
+    "3iyf": {"3IYF": "3iyf.pdb.gz"},
     "1bxn": {"1BXN": "polnet10A_1bxn.mrc.gz"},
     "1qvr": {"1QVR": "polnet10A_1qvr.mrc.gz"},
     "1u6g": {"1U6G": "polnet10A_1u6g.mrc.gz"},
@@ -36,6 +37,7 @@ SOURCES: dict[str, dict[str, str]] = {
     "4v8r": {"4V8R": "4v8r_h36.pdb.gz"},
 }
 OPTIONS: dict[str, dict[str, Any]] = {
+    "3iyf": {"resolution_a": 15.0},
     "4v5d": {"resolution_a": 20.0},
     "4v8r": {"resolution_a": 20.0, "chains": "A*"},
 }
@@ -50,7 +52,7 @@ LIBRARIES: dict[str, dict[str, Any]] = {
     "robust": {
         "ribosome": ["6qzp", "4v7r", "4v4r"],
         "proteasome": ["4cr2_3j9i"],
-        "tric": ["4v94"],
+        "tric": ["4v94", "3iyf"],  # closed; its relative of archaea, open
         "membrane": {"procedural": "membrane"},
         "background": {"procedural": "background"},
         "distractors": ["1bxn", "1qvr", "1u6g", "2uv8", "3cf3", "3j9i"],

@@ -129,8 +129,11 @@ class TwoBranchNet(nn.Module):
         dropout: float = 0.7,
         norm: str | tuple[str, dict[str, object]] | None = None,
         precision: Precision = "float32",
+        stride: int = 1,
     ) -> None:
         super().__init__()
+        if stride not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {stride!r}")
         if len(features) != 5:
             raise ValueError(f"features must hold 5 channel counts, got {tuple(features)}")
         if len(fc) != 2:
@@ -141,13 +144,20 @@ class TwoBranchNet(nn.Module):
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.precision = precision
+        self.stride = stride
+        self.pools = [2 // stride, 2, 2, 2]  # after each stack of the encoder
 
-        def stack(channels_in: int, channels_out: int) -> Convolution:
+        def stack(channels_in: int, channels_out: int, stride: int = 1) -> Convolution:
             act = ("relu", {"inplace": True})
-            return Convolution(3, channels_in, channels_out, act=act, norm=norm, adn_ordering="NA")
+            # a kernel of 4 keeps the middle of a strided map in the middle of the box
+            shape = {"strides": 2, "kernel_size": 4, "padding": 1} if stride == 2 else {}
+            return Convolution(3, channels_in, channels_out, act=act, norm=norm, adn_ordering="NA", **shape)
 
         channels = [in_channels, *features]
-        self.encoder = nn.ModuleList([_Mixed(stack(a, b), precision) for a, b in pairwise(channels[:5])])
+        strides = [stride, 1, 1, 1]
+        self.encoder = nn.ModuleList(
+            [_Mixed(stack(a, b, s), precision) for (a, b), s in zip(pairwise(channels[:5]), strides, strict=True)]
+        )
         self.deepest = stack(features[3], features[4])
         self.classifier = nn.Sequential(
             nn.Linear(features[4], fc[0]),
@@ -160,8 +170,8 @@ class TwoBranchNet(nn.Module):
         )
         self.decoder = nn.ModuleList(
             [
-                _DecoderStack(Conv["convtrans", 3](deep, shallow, 2, 2), stack(2 * shallow, shallow), precision)
-                for deep, shallow in pairwise(reversed(features))
+                _DecoderStack(Conv["convtrans", 3](deep, shallow, s, s), stack(2 * shallow, shallow), precision)
+                for (deep, shallow), s in zip(pairwise(reversed(features)), self.pools[::-1], strict=True)
             ]
         )
         segmenter = Conv["conv", 3](features[0], num_classes, 1)
@@ -224,15 +234,19 @@ class TwoBranchNet(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last_3d)
 
         skips: list[Tensor] = []
-        for stack in self.encoder:
+        box = x.shape[2:]
+        for i, stack in enumerate(self.encoder):
             x = stack(x)
             skips.append(x)
-            x = F.max_pool3d(x, [min(2, n) for n in x.shape[2:]])
+            x = F.max_pool3d(x, [min(self.pools[i], n) for n in x.shape[2:]])
         x = self.deepest(x.float())
         logits = self.classifier(F.adaptive_max_pool3d(x, 1).flatten(1))
         for decoder_stack in self.decoder:
             x = decoder_stack(x, skips.pop())
-        return logits.float(), self.segmenter(x).float()
+        masks = self.segmenter(x).float()
+        if self.stride > 1:
+            masks = F.interpolate(masks, box, mode="trilinear")
+        return logits.float(), masks
 
 
 class TwoBranchTensorNet(TwoBranchNet):

@@ -63,6 +63,9 @@ class RandNeighbours(RandDrawable):
         Neighbours of an item, a whole number or a uniform (min, max), both included.
     distance_vox
         Centre-to-centre distance from the box's centre in voxels, (min, max); None: wherever they come into the box.
+    clearance_vox
+        Where there is no central particle: how far from the box's centre the centres of particles and the middle of a
+        membrane stay, so that none of them is what the box itself holds.
     concentration
         How mixed a crowd is: the weights of each item's neighbours are drawn from a Dirichlet distribution about those
         of the templates. At 0.3 one or two kinds make most of a crowd, as ribosomes do in a cell; the larger, the more
@@ -96,6 +99,7 @@ class RandNeighbours(RandDrawable):
         count: int | Sequence[int] = (1, 3),
         *,
         distance_vox: Sequence[float] | None = None,
+        clearance_vox: float = 0.0,
         concentration: float | None = None,
         overlap: float = 0.03,
         amplitude: Range = 1.0,
@@ -110,6 +114,7 @@ class RandNeighbours(RandDrawable):
         low, high = parse_range("count", count, low=0)
         self.count = parse_whole("count", low, 0), parse_whole("count", high, 0)
         self.distance_vox = None if distance_vox is None else parse_range("distance_vox", distance_vox, low=0)
+        self.clearance_vox = parse_number("clearance_vox", clearance_vox, 0.0)
         # below, a crowd is of one kind anyway, and the draw of it may vanish
         self.concentration = None if concentration is None else parse_number("concentration", concentration, 0.05)
         self.overlap = parse_number("overlap", overlap, 0.0, 1.0)
@@ -205,7 +210,7 @@ class RandNeighbours(RandDrawable):
         reach = [self.radius_vox[t] + max(box) / 2 for t in templates]
         low, high = (0.0, torch.tensor(reach)[:, None]) if self.distance_vox is None else self.distance_vox
         u = torch.rand(len(templates), TRIES, 3, generator=generator)
-        return positions_from_uniform(u, low if around else 0.0, high).round().long()
+        return positions_from_uniform(u, low if around else self.clearance_vox, high).round().long()
 
     def _membrane(
         self, drawn: Mapping[str, Any], central: Tensor, occupied: Tensor, batch: Tensor, context: Mapping[str, Any]
@@ -220,7 +225,10 @@ class RandNeighbours(RandDrawable):
         middle = torch.tensor([n // 2 for n in central.shape], device=batch.device)
         voxels = (central.nonzero() - middle) * spacing
         # the farthest point of the particle along the normal, and of the box
-        near = float((voxels @ normal).max()) + drawn["thickness_a"] / 2 + 7 if len(voxels) else 0.0
+        if len(voxels):
+            near = float((voxels @ normal).max()) + drawn["thickness_a"] / 2 + 7
+        else:
+            near = self.clearance_vox * float((normal * spacing).norm())
         far = float((normal.abs() * spacing * torch.tensor(central.shape).to(batch) / 2).sum())
         offset = near + drawn["distance"] * max(0.0, 0.7 * far - near)
         for curvature in (drawn["curvature_per_a"], 0.0):

@@ -111,4 +111,4 @@ def test_refuses_other_shares(name: str, value: float) -> None:
 
 
 def test_shows_its_parameters() -> None:
-    assert repr(TwoBranchLoss(0.3, 0.05)) == "TwoBranchLoss(weight=0.3, label_smoothing=0.05)"
+    assert repr(TwoBranchLoss(0.3, 0.05, 0.5)) == "TwoBranchLoss(weight=0.3, label_smoothing=0.05, dice=0.5)"
