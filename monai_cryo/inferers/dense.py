@@ -21,7 +21,7 @@ from monai_cryo.networks import TwoBranchNet
 
 __all__ = ["DenseInferer", "standardize_whole"]
 
-_HALO = 32  # voxels read around a core: a window reaches 16 beyond it, the encoder 7 more, and a shift 3 more
+_HALO = 32  # voxels read around a core: a window reaches 16 beyond it, the encoder 8 more, and a shift 3 more
 
 Block = Callable[[Tensor], Tensor]
 
@@ -196,6 +196,6 @@ def _shifted(x: Tensor, shift: Sequence[float]) -> Tensor:
 
 def _encode(network: TwoBranchNet, x: Tensor) -> Tensor:
     """What the fourth encoder stack is given."""
-    for stack in network.encoder[:3]:
-        x = F.max_pool3d(stack(x), 2)
+    for stack, pool in zip(network.encoder[:3], network.pools, strict=False):
+        x = F.max_pool3d(stack(x), pool)
     return x

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_cryo.inferers.dense import Block
-from monai_cryo.inferers.flips import mean_answer
+from monai_cryo.inferers.flips import WEDGE_FLIPS
 from monai_cryo.inferers.normalize import cut_mirrored
 from monai_cryo.inferers.windows import WINDOW
 from monai_cryo.networks import TwoBranchNet
@@ -20,7 +20,7 @@ from monai_cryo.networks import TwoBranchNet
 __all__ = ["Reading", "WindowInferer"]
 
 _BATCH = 16
-_LEAST = 0.02  # a class less probable than this leaves no trace
+_LEAST = 0.1  # a class less probable than this leaves no trace, and is not outlined: most of the time
 _HALF = WINDOW // 2
 
 Allocate = Callable[[str, tuple[int, ...], type[np.generic]], NDArray[Any]]
@@ -88,6 +88,7 @@ class WindowInferer:
         progress
             Called with (windows done, windows) after each batch.
         """
+        kept = [k for k in range(self.network.num_classes) if k != self.background]
         new = allocate or (lambda _, shape, dtype: np.zeros(shape, dtype))
         maps = [new(f"map_{k}", volume.shape, np.float16) for k in range(self.network.num_classes)]
         reading = Reading(maps, new("labels", volume.shape, np.int8))
@@ -97,14 +98,14 @@ class WindowInferer:
         for first in range(0, len(centres), _BATCH):
             part = centres[first : first + _BATCH]
             windows = torch.stack([_window(volume, centre) for centre in part])[:, None].to(device)
-            classes, masks = mean_answer(self.network, prepare(windows), flips=self.flips)
+            classes, masks, outlined = self._answer(prepare(windows), kept)
             values = (classes[:, :, None, None, None] * masks).half().cpu().numpy()
-            for centre, probabilities, value in zip(part, classes.tolist(), values, strict=True):
+            for centre, probabilities, value in zip(part[outlined], classes.tolist(), values, strict=True):
                 inside = [(max(c - _HALF, 0), min(c + _HALF, n)) for c, n in zip(centre, volume.shape, strict=True)]
                 target = tuple(slice(*i) for i in inside)
                 source = tuple(slice(a - c + _HALF, b - c + _HALF) for (a, b), c in zip(inside, centre, strict=True))
-                for k, probability in enumerate(probabilities):
-                    if k != self.background and probability >= _LEAST:
+                for k in kept:
+                    if probabilities[k] >= _LEAST:
                         np.maximum(maps[k][target], value[k][source], out=maps[k][target])
             if progress is not None:
                 progress(first + len(part), len(centres))
@@ -114,6 +115,16 @@ class WindowInferer:
             large = np.take_along_axis(section, best[None], 0)[0] >= self.threshold
             reading.labels[z] = np.where(large, best + 1, 0)
         return reading
+
+    def _answer(self, windows: Tensor, kept: list[int]) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
+        """Return the probabilities of classes and masks of those windows that show something, and which these are."""
+        views = WEDGE_FLIPS if self.flips else WEDGE_FLIPS[:1]
+        answers = [self.network.classify(windows.flip(axes)) for axes in views]
+        classes = torch.stack([logits.softmax(1) for logits, _ in answers]).mean(0)
+        shown = classes[:, kept].amax(1) >= _LEAST
+        outlines = [self.network.outline([m[shown] for m in maps]) for _, maps in answers]
+        masks = torch.stack([o.sigmoid().flip(axes) for o, axes in zip(outlines, views, strict=True)]).mean(0)
+        return classes[shown], masks, shown.cpu().numpy()
 
 
 def _window(volume: NDArray[Any], centre: NDArray[np.int64]) -> Tensor:

@@ -12,25 +12,27 @@ from monai_cryo.inferers import DenseInferer, standardize_whole
 from monai_cryo.networks import TwoBranchNet
 
 
-def network(norm: object = "batch") -> TwoBranchNet:
+def network(norm: object = "batch", stride: int = 1) -> TwoBranchNet:
     torch.manual_seed(0)
-    return TwoBranchNet(num_classes=3, features=(2, 2, 3, 3, 4), fc=(4, 4), norm=norm).eval()  # type: ignore[arg-type]
+    return TwoBranchNet(num_classes=3, features=(2, 2, 3, 3, 4), fc=(4, 4), norm=norm, stride=stride).eval()  # type: ignore[arg-type]
 
 
 def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(2.0, 3.0, shape).astype(np.float32)
 
 
-def test_the_size_of_cores_changes_nothing() -> None:
-    volume, net = noise(16, 14, 30), network()
+@pytest.mark.parametrize("resolution", [1, 2])
+def test_the_size_of_cores_changes_nothing(resolution: int) -> None:
+    volume, net = noise(16, 14, 30), network(stride=resolution)
     for stride, cores in ((8, (32, 8)), (4, (32, 16))):
         whole, parts = (DenseInferer(net, core=core, stride=stride)(volume) for core in cores)
         np.testing.assert_allclose(parts, whole, atol=1e-5)
     assert whole.std(axis=(1, 2, 3)).min() > 1e-3
 
 
-def test_scores_are_those_of_windows_on_their_centres() -> None:
-    volume, net = noise(24, 16, 32), network()
+@pytest.mark.parametrize("resolution", [1, 2])
+def test_scores_are_those_of_windows_on_their_centres(resolution: int) -> None:
+    volume, net = noise(24, 16, 32), network(stride=resolution)
     standard = standardize_whole(volume)(torch.from_numpy(volume))
     around = torch.nn.functional.pad(standard, [64] * 6)
     for stride in (8, 4):
@@ -47,8 +49,8 @@ def test_scores_are_those_of_windows_on_their_centres() -> None:
 
 def _centre_window(net: TwoBranchNet, wide: torch.Tensor) -> np.ndarray:
     x = wide
-    for stack in net.encoder[:3]:
-        x = torch.nn.functional.max_pool3d(stack(x), 2)
+    for stack, pool in zip(net.encoder[:3], (2 // net.stride, 2, 2), strict=True):
+        x = torch.nn.functional.max_pool3d(stack(x), pool)
     x = net.encoder[3](x[..., 3:8, 3:8, 3:8])
     top = net.deepest(torch.nn.functional.max_pool3d(x, 2)).amax((2, 3, 4))
     return net.classifier(top)[0].softmax(0).numpy()

@@ -50,6 +50,19 @@ def test_a_window_is_what_the_network_says_of_the_subtomogram() -> None:
     assert 0.01 < (label > 0).mean() < 0.99
 
 
+def test_only_what_shows_something_is_outlined() -> None:
+    net, seen = network(), []
+    net.segmenter.register_forward_hook(lambda _m, _i, out: seen.append(out.shape[0]))
+    with torch.no_grad():
+        net.classifier[-1].bias[1] += 30.0
+    places = np.array([[25.0, 30, 35], [20, 30, 40]])
+    background = WindowInferer(net, background=1)(volume(), places, half)
+    assert sum(seen) == 0
+    assert not any(values.any() for values in background.maps)
+    assert WindowInferer(net)(volume(), places, half).maps[1].any()
+    assert sum(seen) == 2
+
+
 def test_where_windows_meet_the_larger_counts_in_any_order() -> None:
     net, data = network(), volume()
     places = np.array([[20.0, 20, 20], [25, 30, 40], [20, 30, 22]])

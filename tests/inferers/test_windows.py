@@ -10,9 +10,9 @@ from monai_cryo.inferers.windows import window_logits
 from monai_cryo.networks import TwoBranchNet
 
 
-def network(norm: str | None = None) -> TwoBranchNet:
+def network(norm: str | None = None, stride: int = 1) -> TwoBranchNet:
     torch.manual_seed(0)
-    net = TwoBranchNet(num_classes=3, features=(2, 3, 4, 6, 8), fc=(8, 8), norm=norm)
+    net = TwoBranchNet(num_classes=3, features=(2, 3, 4, 6, 8), fc=(8, 8), norm=norm, stride=stride)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             torch.nn.init.uniform_(module.bias, -1, 1)  # so that zeros outside and inside differ
@@ -21,15 +21,16 @@ def network(norm: str | None = None) -> TwoBranchNet:
 
 
 def third_pool(net: TwoBranchNet, x: torch.Tensor) -> torch.Tensor:
-    for stack in net.encoder[:3]:
-        x = F.max_pool3d(stack(x), 2)
+    for stack, pool in zip(net.encoder[:3], (2 // net.stride, 2, 2), strict=True):
+        x = F.max_pool3d(stack(x), pool)
     return x
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("norm", [None, "batch"])
 @torch.inference_mode()
-def test_one_window_is_the_network_itself(norm: str | None) -> None:
-    net, x = network(norm), torch.randn(2, 1, 40, 40, 40)
+def test_one_window_is_the_network_itself(norm: str | None, stride: int) -> None:
+    net, x = network(norm, stride), torch.randn(2, 1, 40, 40, 40)
     found = window_logits(net, third_pool(net, x))
     assert found.shape == (2, 3, 1, 1, 1)
     torch.testing.assert_close(found.flatten(1), net(x)["logits"])

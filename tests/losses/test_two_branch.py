@@ -70,6 +70,25 @@ def test_an_empty_mask_teaches_its_channel_to_draw_nothing() -> None:
     assert not pushed[0, 1].any() and not pushed[1, 0].any()  # noqa: PT018
 
 
+def test_dice_stands_beside_the_cross_entropy_of_what_has_an_outline() -> None:
+    prediction, target = example()
+    p = prediction["masks"].sigmoid()
+    first, second = (
+        1 - 2 * (p[i, k] * target["mask"][i, 0]).sum() / (p[i, k].sum() + target["mask"][i, 0].sum())
+        for i, k in enumerate(target["class"])
+    )
+    plain, both = (TwoBranchLoss(dice=d).parts(prediction, target)["segmentation"] for d in (0.0, 0.5))
+    torch.testing.assert_close(both - plain, 0.5 * (first + second) / 2, rtol=1e-4, atol=1e-5)
+
+    target["mask"] = target["mask"].clone()
+    target["mask"][1] = 0
+    plain, both = (TwoBranchLoss(dice=d).parts(prediction, target)["segmentation"] for d in (0.0, 0.5))
+    torch.testing.assert_close(both - plain, 0.5 * first, rtol=1e-4, atol=1e-5)
+    target["mask"][0] = 0
+    plain, both = (TwoBranchLoss(dice=d).parts(prediction, target)["segmentation"] for d in (0.0, 0.5))
+    assert plain == both
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -108,6 +127,12 @@ def test_refuses_the_output_of_another_kind_of_network(output: object, found: st
 def test_refuses_other_shares(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"{name} must lie in 0\.\.1, got {value}"):
         TwoBranchLoss(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-0.1, float("inf"), float("nan")])
+def test_refuses_other_factors_of_dice(value: float) -> None:
+    with pytest.raises(ValueError, match="dice must be a number >= 0"):
+        TwoBranchLoss(dice=value)
 
 
 def test_shows_its_parameters() -> None:

@@ -49,6 +49,32 @@ def test_any_box_of_multiples_of_8(box: tuple[int, int, int], precision: str) ->
         assert value.isfinite().all()
 
 
+@pytest.mark.parametrize("box", [(8,) * 3, (16, 24, 40), (40,) * 3, (48,) * 3])
+@pytest.mark.parametrize("precision", BOTH)
+def test_half_the_resolution(box: tuple[int, int, int], precision: str) -> None:
+    network = TwoBranchNet(**SMALL, stride=2, precision=precision)
+    sizes: list[int] = []
+    for module in [*network.encoder, network.deepest, *network.decoder]:
+        module.register_forward_hook(lambda _m, _i, out: sizes.append(out.shape[2]))
+    out = network(sample(2, 1, *box))
+    assert out["logits"].shape == (2, 3)
+    assert out["masks"].shape == (2, 3, *box)
+    half = box[0] // 2
+    assert sizes[:3] == [half, half, half // 2]
+    assert sizes[-2:] == [half, half]
+    (out["logits"].square().sum() + out["masks"].square().sum()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_the_middle_of_a_box_stays_in_the_middle_at_half_the_resolution() -> None:
+    x = sample(1, 1, 40, 40, 40)
+    network = TwoBranchNet(**SMALL, stride=2).eval()
+    for stack in network.encoder:  # symmetric kernels: a mirrored box then has mirrored maps
+        stack.layer.conv.weight.data.copy_((stack.layer.conv.weight + stack.layer.conv.weight.flip(-1)) / 2)
+    first = network.encoder[0]
+    torch.testing.assert_close(first(x.flip(-1)).flip(-1), first(x))
+
+
 def test_box_of_64() -> None:
     assert TwoBranchNet(**SMALL)(sample(1, 1, 64, 64, 64))["masks"].shape[2:] == (64, 64, 64)
 
@@ -130,6 +156,7 @@ def test_refuses_other_inputs(shape: tuple[int, ...]) -> None:
         ({"fc": (8,)}, r"fc must hold 2 layer widths, got \(8,\)"),
         ({"dropout": 2}, "dropout must be a probability below 1, got 2"),
         ({"dropout": -0.1}, "dropout must be a probability below 1, got -0.1"),
+        ({"stride": 3}, "stride must be 1 or 2, got 3"),
         ({"precision": "float16"}, r"precision must be one of auto, float32, bfloat16, got 'float16'"),
     ],
 )
@@ -255,8 +282,9 @@ def test_one_tensor_holds_class_mask_and_probabilities(num_classes: int) -> None
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("use_trace", [False, True])
-def test_exports_to_torchscript(use_trace: bool) -> None:
-    network = TwoBranchTensorNet(**SMALL, norm="batch")
+@pytest.mark.parametrize("stride", [1, 2])
+def test_exports_to_torchscript(use_trace: bool, stride: int) -> None:
+    network = TwoBranchTensorNet(**SMALL, norm="batch", stride=stride)
     x = sample(2, 1, 40, 40, 40)
     exported = convert_to_torchscript(network, inputs=[x], use_trace=use_trace, verify=True, device=torch.device("cpu"))
     if not use_trace:

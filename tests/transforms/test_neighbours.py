@@ -86,6 +86,25 @@ def test_with_nothing_in_the_middle_they_come_anywhere():
         assert float(r.min()) < 2
 
 
+def test_with_nothing_in_the_middle_they_keep_the_clearance():
+    empty = torch.zeros(1, 24, 24, 24)
+    transform = T.RandNeighbours([ball(0, 3)], 6, distance_vox=(3.0, 11.0), clearance_vox=7)
+    _, added = crowds(transform, empty, 60)
+    x = torch.arange(24, dtype=torch.float32) - 12
+    r = (x[:, None, None] ** 2 + x[:, None] ** 2 + x**2).sqrt()
+    nearest = torch.where(added > 0.5, r, torch.inf).amin(dim=(1, 2, 3))
+    assert 7 - 0.87 <= float(nearest.min()) < 8  # rounded to whole voxels
+    _, beside = crowds(transform, torch.nn.functional.pad(torch.ones(1, 1, 1, 1), [12, 11] * 3), 60)
+    assert float(torch.where(beside > 0.5, r, torch.inf).min()) < 5  # around a particle its own distance holds
+
+    only = T.RandNeighbours([ball(2)], 0, membrane_prob=1.0, clearance_vox=7, voxel_size=13.68)
+    _, sheets = crowds(only, torch.zeros(1, 40, 40, 40), 40)
+    assert float((sheets.amax(dim=(1, 2, 3)) > 0).float().mean()) > 0.9
+    assert not bool(sheets[:, 19:22, 19:22, 19:22].gt(0.3).any())
+    near = T.RandNeighbours([ball(2)], 0, membrane_prob=1.0, voxel_size=13.68)
+    assert bool(crowds(near, torch.zeros(1, 40, 40, 40), 40)[1][:, 19:22, 19:22, 19:22].gt(0.3).any())
+
+
 def test_count_is_drawn_evenly_and_mass_adds_up():
     transform = T.RandNeighbours([ball(2)], (0, 3), amplitude=(1.0, 3.0), distance_vox=(4.0, 11.0))
     draws, added = crowds(transform, torch.zeros(1, 30, 30, 30), 300)
