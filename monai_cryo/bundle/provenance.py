@@ -17,13 +17,13 @@ from monai_cryo.bundle.command import running_parser
 __all__ = ["find_provenance"]
 
 
-def find_provenance(seed: int, device: str | torch.device) -> dict[str, Any]:
+def find_provenance(seed: int | None, device: str | torch.device) -> dict[str, Any]:
     """Return what this run is made with, in plain values.
 
     Parameters
     ----------
     seed
-        Of the run.
+        Of the run; None where nothing is drawn.
     device
         That it runs on.
 

@@ -175,6 +175,14 @@ def test_evaluation_scores_skips_and_draws(bundle_root, trained, labelled, tmp_p
     assert metrics["skipped"] == {"background": 1}
     assert metrics["recall"]["proteasome"] is None
     assert metrics["iou"]["tric"] is None  # its only item has no mask
+    kept, trained_by = (
+        json.loads((folder / "metrics.json").read_text())["provenance"] for folder in (tmp_path, trained)
+    )
+    assert kept["seed"] is None
+    assert kept["config"]["ckpt"] == str(trained / "model.pt")
+    assert "commit" in kept
+    for name in ("versions", "device", "threads", "ranks"):
+        assert kept[name] == trained_by[name], name
     assert (tmp_path / "predictions.png").stat().st_size > 10_000
 
 
