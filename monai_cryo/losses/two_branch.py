@@ -72,7 +72,8 @@ class TwoBranchLoss(_Loss):
         Parameters
         ----------
         input
-            ``"logits"`` (B, K) and ``"masks"`` (B, K, D, H, W), the outputs of `TwoBranchNet`.
+            ``"logits"`` (B, K) and ``"masks"`` (B, K, D, H, W), the outputs of `TwoBranchNet`; with fewer masks, those of
+            the batch's first samples.
         target
             ``"class"`` (B,), integers in 0..K-1, and ``"mask"`` (B, 1, D, H, W), 0 or 1.
 
@@ -81,19 +82,20 @@ class TwoBranchLoss(_Loss):
         ValueError
             If `input` is something else, shapes disagree or a class is outside 0..K-1.
         """
-        logits, masks = check_output(input)
+        logits, masks = check_output(input, fewer_masks=True)
         true_class, true_mask = target["class"], target["mask"]
         batch, num_classes = logits.shape
         if true_class.shape != (batch,):
             raise ValueError(f"class must have shape ({batch},), got {tuple(true_class.shape)}")
+        count = len(masks)
         if true_mask.shape != (batch, 1, *masks.shape[2:]):
             raise ValueError(f"mask must have shape {(batch, 1, *masks.shape[2:])}, got {tuple(true_mask.shape)}")
         lowest, highest = torch.stack(true_class.aminmax()).tolist()
         if lowest < 0 or highest >= num_classes:
             raise ValueError(f"class must lie in 0..{num_classes - 1}, got {lowest if lowest < 0 else highest}")
 
-        selected = masks[torch.arange(batch, device=masks.device), true_class][:, None]
-        true_mask = true_mask.to(selected.dtype)
+        selected = masks[torch.arange(count, device=masks.device), true_class[:count]][:, None]
+        true_mask = true_mask[:count].to(selected.dtype)
         segmentation = F.binary_cross_entropy_with_logits(selected, true_mask)
         if self.dice:
             outlined = true_mask.flatten(1).any(1)

@@ -14,6 +14,7 @@ __all__ = ["FactSheet", "facts_in", "with_facts"]
 Network = TypeVar("Network", bound=nn.Module)
 
 _NAME = "record"
+_LONGEST = 1 << 20
 
 
 class FactSheet(nn.Module):
@@ -67,8 +68,13 @@ def facts_in(state: Mapping[str, Any]) -> dict[str, Any] | None:
 def _decode(state: Any) -> dict[str, Any] | None:
     if not isinstance(state, Tensor) or state.dtype != torch.uint8:
         raise ValueError(f"a model's record must be JSON in a uint8 tensor, found {type(state).__name__}")
+    if state.numel() > _LONGEST:
+        raise ValueError(f"a model's record has at most {_LONGEST} bytes, found {state.numel()}")
     text = bytes(state.flatten().tolist())
-    facts = json.loads(text) if text else None
+    try:
+        facts = json.loads(text) if text else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"a model's record must be JSON: {error}") from error
     if facts is not None and not isinstance(facts, dict):
         raise ValueError(f"a model's record must be a JSON object, found {type(facts).__name__}")
     return facts

@@ -11,13 +11,15 @@ from torch import Tensor
 __all__ = ["check_output", "one_tensor"]
 
 
-def check_output(output: Any) -> tuple[Tensor, Tensor]:
+def check_output(output: Any, *, fewer_masks: bool = False) -> tuple[Tensor, Tensor]:
     """Return the logits of classes and masks that a network gave.
 
     Parameters
     ----------
     output
         ``"logits"`` (B, K) and ``"masks"`` (B, K, D, H, W), as from `TwoBranchNet`; other entries are ignored.
+    fewer_masks
+        Take the masks of a batch's first samples alone too, as a network in training may give.
 
     Raises
     ------
@@ -30,7 +32,8 @@ def check_output(output: Any) -> tuple[Tensor, Tensor]:
         and isinstance(masks, Tensor)
         and logits.ndim == 2
         and masks.ndim == 5
-        and masks.shape[:2] == logits.shape
+        and masks.shape[1] == logits.shape[1]
+        and (len(masks) == len(logits) or (fewer_masks and 0 < len(masks) < len(logits)))
     ):
         raise ValueError(
             "the network must return a dictionary with logits (B, K) and masks (B, K, D, H, W), "

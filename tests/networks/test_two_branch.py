@@ -75,6 +75,24 @@ def test_the_middle_of_a_box_stays_in_the_middle_at_half_the_resolution() -> Non
     torch.testing.assert_close(first(x.flip(-1)).flip(-1), first(x))
 
 
+@pytest.mark.parametrize(("share", "count"), [(0.25, 2), (0.01, 1), (1.0, 6)])
+def test_a_share_of_a_training_batch_is_outlined(share: float, count: int) -> None:
+    torch.manual_seed(0)
+    network = TwoBranchNet(**SMALL, outlined=share, dropout=0.0)
+    x = sample(6, 1, 16, 16, 16)
+    out = network(x)
+    assert out["logits"].shape == (6, 3)
+    assert out["masks"].shape == (count, 3, 16, 16, 16)
+    target = {"class": torch.arange(6) % 3, "mask": x > 1}
+    parts = TwoBranchLoss().parts(out, target)
+    network.outlined = 1.0
+    first = {key: value[:count] for key, value in network(x).items()}
+    expected = TwoBranchLoss().parts(first, {key: value[:count] for key, value in target.items()})
+    torch.testing.assert_close(parts["segmentation"], expected["segmentation"])
+    network.outlined = share
+    assert network.eval()(x)["masks"].shape[0] == 6
+
+
 def test_box_of_64() -> None:
     assert TwoBranchNet(**SMALL)(sample(1, 1, 64, 64, 64))["masks"].shape[2:] == (64, 64, 64)
 
@@ -156,6 +174,8 @@ def test_refuses_other_inputs(shape: tuple[int, ...]) -> None:
         ({"fc": (8,)}, r"fc must hold 2 layer widths, got \(8,\)"),
         ({"dropout": 2}, "dropout must be a probability below 1, got 2"),
         ({"dropout": -0.1}, "dropout must be a probability below 1, got -0.1"),
+        ({"outlined": 0}, "outlined must be a share above 0 and at most 1, got 0"),
+        ({"outlined": 1.5}, "outlined must be a share"),
         ({"stride": 3}, "stride must be 1 or 2, got 3"),
         ({"precision": "float16"}, r"precision must be one of auto, float32, bfloat16, got 'float16'"),
     ],
