@@ -18,6 +18,7 @@ KEYS = {
     "inference": {"network", "start_up", "threads"},
     "growth": {"studies"},
     "tomograms": {"tomograms", "threads"},
+    "thresholds": {"thresholds"},
 }
 
 

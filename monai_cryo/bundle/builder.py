@@ -12,6 +12,7 @@ from monai.transforms import Compose, Transform
 from torch import nn
 
 from monai_cryo._described import plain_value, public_path
+from monai_cryo._refusals import is_refusal
 from monai_cryo.transforms import fixed_parts
 
 Built = TypeVar("Built")
@@ -74,10 +75,12 @@ def build_transform(configs: list[dict[str, Any]]) -> Transform:
     Raises
     ------
     ValueError
-        As `build` says.
+        As `build` says, or if one is none that :func:`describe_transform` describes.
     """
     built: list[Transform] = [build(config, Transform) for config in configs]
-    return built[0] if len(built) == 1 else Compose(built)
+    transform = built[0] if len(built) == 1 else Compose(built)
+    fixed_parts(transform)
+    return transform
 
 
 def build(config: Mapping[str, Any], kind: type[Built]) -> Built:
@@ -93,7 +96,8 @@ def build(config: Mapping[str, Any], kind: type[Built]) -> Built:
     Raises
     ------
     ValueError
-        If the class is no `kind` of ``monai_cryo`` or ``monai.networks``, or an argument is no plain value.
+        If the class is no `kind` of ``monai_cryo`` or ``monai.networks``, or does not take the arguments, or one is no
+        plain value.
     """
     target = _find(config, kind)
     arguments = {name: value for name, value in config.items() if name != "_target_"}
@@ -101,8 +105,11 @@ def build(config: Mapping[str, Any], kind: type[Built]) -> Built:
         _check_plain(name, value)
     try:
         return target(**arguments)
-    except TypeError as error:
-        raise ValueError(f"{config['_target_']} does not take the recorded arguments: {error}") from error
+    except Exception as error:  # constructors given anything fail in any way
+        if is_refusal(error):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{config['_target_']} does not take the recorded arguments: {reason:.300}") from error
 
 
 def _find(config: Mapping[str, Any], kind: type[Built]) -> type[Built]:

@@ -15,10 +15,15 @@ from torch import Tensor, nn
 from monai_cryo._described import Described
 from monai_cryo._typing import parse_contrast
 from monai_cryo.bundle.builder import build_network, build_transform, describe_network, describe_transform
+from monai_cryo.bundle.limits import no_larger_than
+from monai_cryo.io.header import VOXEL_SIZES_A
+from monai_cryo.io.saved import read_saved
 from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet, facts_in, with_facts
 
 #: what a model file must say about itself, so that it can never be used with other names or another voxel size
 RECORD_KEYS = ("classes", "voxel_size", "box", "contrast", "normalize", "network")
+
+_LARGEST_BOX = 512  # as of template libraries
 
 
 class ModelRecord(Described):
@@ -87,10 +92,11 @@ def check_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"classes must be a list of names, got {classes!r}")
     if not all(name and name.isprintable() and not set("/\\") & set(name) for name in classes):
         raise ValueError(f"classes name files too: expected printable names without slashes, got {classes!r}")
-    if isinstance(box, bool) or not isinstance(box, int) or box < 8 or box % 8:
-        raise ValueError(f"box must be a multiple of 8 voxels, got {box!r}")
-    if not isinstance(size, int | float) or not (0 < size < math.inf):
-        raise ValueError(f"voxel_size must be > 0 Å, got {size!r}")
+    if isinstance(box, bool) or not isinstance(box, int) or not 8 <= box <= _LARGEST_BOX or box % 8:
+        raise ValueError(f"box must be a multiple of 8 voxels, at most {_LARGEST_BOX}, got {box!r}")
+    low, high = VOXEL_SIZES_A
+    if isinstance(size, bool) or not isinstance(size, int | float) or not low <= size <= high:
+        raise ValueError(f"voxel_size must be {low:g} to {high:g} Å, got {size!r}")
     if not isinstance(facts["normalize"], list) or not facts["normalize"]:
         raise ValueError(f"normalize must be a list of transform configs, got {facts['normalize']!r}")
     return {**{key: facts[key] for key in RECORD_KEYS}, "contrast": parse_contrast(facts["contrast"])}
@@ -162,15 +168,19 @@ class TrainedModel:
         ValueError
             If it cannot be built from the record, or the weights are not its own.
         """
-        config = dict(self.facts["network"])
+        config = self.facts["network"]
         try:
-            network = build_network(config, precision)
+            network = self._built(config, precision)
             if one_tensor and type(network) is TwoBranchNet:
                 path = f"{TwoBranchTensorNet.__module__}.{TwoBranchTensorNet.__qualname__}"
-                network = build_network({**config, "_target_": path}, precision)
+                network = self._built({**config, "_target_": path}, precision)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}; pass --network_def to build it yourself") from error
         return self.load(network)
+
+    def _built(self, config: Mapping[str, Any], precision: str | None) -> nn.Module:
+        with no_larger_than(self.state):
+            return build_network(config, precision)
 
     def load(self, network: nn.Module) -> nn.Module:
         """Give a network these weights and this record, set it to evaluation, and return it.
@@ -178,13 +188,17 @@ class TrainedModel:
         Raises
         ------
         ValueError
-            If they are not its own, or classes are absent and it is no `TwoBranchNet`.
+            If they are not its own, its classes are not as many as the record's, or classes are absent and it is no
+            `TwoBranchNet`.
         """
         try:
             with_facts(network, self.facts).load_state_dict(self.state)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{self.path}: the weights do not fit {type(network).__name__}: {reason}") from error
+        if isinstance(network, TwoBranchNet) and network.num_classes != len(self.classes):
+            found = f"the network has {network.num_classes} classes, the record {len(self.classes)}"
+            raise ValueError(f"{self.path}: {found}: {', '.join(self.classes)}")
         if self.absent:
             if not isinstance(network, TwoBranchNet):
                 raise ValueError(f"absent classes can be told to a TwoBranchNet, not to {type(network).__name__}")
@@ -218,11 +232,12 @@ def read_model(path: str | os.PathLike[str], absent: Sequence[str] = ()) -> Trai
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model file {path}: train one, or pass --ckpt")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises pickle errors of many kinds
-        raise ValueError(f"{path} is no readable model file: {type(error).__name__}") from error
+        state = read_saved(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is no readable model file: {error}") from error
     try:
-        facts = facts_in(state) if isinstance(state, dict) else None
+        plain = isinstance(state, dict) and all(isinstance(v, Tensor) and isinstance(k, str) for k, v in state.items())
+        facts = facts_in(state) if plain else None
         if facts is None:
             raise ValueError("expected a state dict with a record in it")
         model = TrainedModel(path, state, facts)

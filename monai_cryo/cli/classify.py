@@ -17,7 +17,9 @@ def add(verbs: Verbs) -> None:
     example = "particles.star --tomograms tomograms --output classes"
     inputs = "STAR files, MRC files, folders of MRC files, globs in quotes"
     verb = reading_verb(verbs, "classify", about, example, inputs)
-    verb.add_argument("--tomograms", type=Path, metavar="DIR", help="where the tomograms of the STAR files are")
+    verb.add_argument(
+        "--tomograms", type=Path, metavar="PATH", help="the STAR files' tomograms: folder, or tomograms.star"
+    )
     note = "Å a pixel of the STAR coordinates has; default: as the file says"
     verb.add_argument("--star_apix", type=positive(float), metavar="A", help=note)
     verb.add_argument("--batch_size", type=positive(int), default=32, metavar="N", help="%(default)s")

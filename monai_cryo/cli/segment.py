@@ -12,7 +12,7 @@ from monai_cryo.cli.parser import Parser, Verbs, device, load_model, reading_ver
 if TYPE_CHECKING:
     from monai_cryo.inferers import TomogramWorkflow
 
-INPUTS = "tomograms: MRC files, folders of them, globs in quotes"
+INPUTS = "tomograms: MRC files, folders of them, globs in quotes, RELION 5's tomograms.star"
 
 
 def add(verbs: Verbs) -> None:
@@ -46,7 +46,13 @@ def _diameter(text: str) -> tuple[str, float]:
 
 def make_workflow(options: argparse.Namespace, model: Any, **more: Any) -> tuple[TomogramWorkflow, list[Path]]:
     """Return the workflow of the options, and the tomograms; refuse what is wrong with either."""
-    from monai_cryo.inferers import TomogramReader, TomogramWorkflow, list_tomograms, particle_diameters
+    from monai_cryo.inferers import (
+        TomogramReader,
+        TomogramWorkflow,
+        list_tomograms,
+        listed_tomograms,
+        particle_diameters,
+    )
     from monai_cryo.templates import load_templates
 
     logging.basicConfig(format="monai_cryo: %(message)s")
@@ -67,6 +73,7 @@ def make_workflow(options: argparse.Namespace, model: Any, **more: Any) -> tuple
         save_scores=options.scores,
         overwrite=options.overwrite,
         picture=not options.no_picture,
+        listed=listed_tomograms(options.inputs),
         **more,
     )
     return workflow, paths

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from monai_cryo._described import Described
 from monai_cryo.data.memory import image_in_memory
@@ -19,6 +20,7 @@ from monai_cryo.io.mrc import has_mrc_suffix
 from monai_cryo.io.particles import ParticleImage, coordinate_columns, particle_images, positions, tomogram_names
 from monai_cryo.io.star import ParticleStar
 from monai_cryo.io.tomogram import Tomogram, cut_boxes, open_tomogram
+from monai_cryo.io.tomogram_list import ListedTomogram, read_tomogram_list
 
 __all__ = ["StarParticles", "find_tomograms"]
 
@@ -26,7 +28,7 @@ __all__ = ["StarParticles", "find_tomograms"]
 class StarParticles(Described, Sequence[dict[str, Any]]):
     """Items ``image`` and ``file`` for the particles of a STAR file, read one by one.
 
-    With a folder of tomograms the boxes are cut at the coordinates; without one, ``rlnImageName`` is read.
+    With tomograms the boxes are cut at the coordinates; without them, ``rlnImageName`` is read.
 
     Parameters
     ----------
@@ -35,9 +37,10 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
     voxel_size, box
         Of the boxes that are cut: Å and voxels.
     tomograms
-        Folder of tomograms, named as the STAR file names them (`find_tomograms`).
+        Folder of tomograms, named as the STAR file names them (`find_tomograms`), or RELION 5's ``tomograms.star``,
+        which says which files they are, their voxel sizes, and where the middle of each is.
     file_voxel_size
-        Å, of the tomograms, in place of their headers'.
+        Å, of the tomograms, in place of their headers' or the list's.
     pixel_size
         Å a coordinate's pixel has, where the STAR file does not say.
 
@@ -61,7 +64,8 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
         self._images: list[ParticleImage] = []
         self._places = np.empty((0, 3))
         self._files: list[Path] = []
-        self._open = lru_cache(maxsize=2)(lambda path: open_tomogram(path, file_voxel_size))
+        self._sizes: dict[Path, float | None] = {}
+        self._open = lru_cache(maxsize=2)(lambda path: open_tomogram(path, self._sizes[path]))
         if tomograms is not None:
             self._locate(Path(tomograms), pixel_size)
         elif "rlnImageName" in star.columns:
@@ -73,7 +77,10 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
                     "name the folder of the tomograms (--tomograms)"
                 )
         else:
-            raise ValueError(f"{star.path}: no column _rlnImageName: name the folder of the tomograms (--tomograms)")
+            raise ValueError(
+                f"{star.path}: no column _rlnImageName: name the folder of the tomograms or RELION 5's tomograms.star "
+                "(--tomograms)"
+            )
 
     def __len__(self) -> int:
         return len(self.star)
@@ -81,6 +88,10 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
     def file(self, index: int) -> str:
         """Return the name of a particle: the STAR file's, and its row from 1."""
         return f"{self.star.path}:{index + 1}"
+
+    def places(self) -> tuple[list[Path], NDArray[np.float64]]:
+        """Return the tomogram of each particle, N, and where it is in it, as indices (z, y, x), (N, 3)."""
+        return list(self._files), self._places.copy()
 
     def __getitem__(self, index: Any) -> Any:
         """Return particle `index`."""
@@ -109,28 +120,54 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
         volume = torch.from_numpy(np.array(stack[image.section], np.float32))
         return image_in_memory(volume, size, self.file(index))
 
-    def _locate(self, folder: Path, pixel_size: float | None) -> None:
+    def _locate(self, place: Path, pixel_size: float | None) -> None:
         names = tomogram_names(self.star)
-        files = find_tomograms(folder, sorted(set(names)))
+        wanted = sorted(set(names))
+        listed = _find_listed(place, wanted) if place.suffix.lower() == ".star" else {}
+        files = {name: path for name, (_, path) in listed.items()} or find_tomograms(place, wanted)
         self._files = [files[name] for name in names]
         self._places = np.empty((len(self), 3))
         centred = set(coordinate_columns("relion5")) <= set(self.star.columns)
         for name, file in files.items():
             rows = np.flatnonzero([other == name for other in names])
             part = replace(self.star, columns={k: [v[n] for n in rows] for k, v in self.star.columns.items()})
+            entry = listed[name][0] if listed else None
+            self._sizes[file] = self.file_voxel_size or (entry.voxel_size if entry else None)
             tomogram: Tomogram = self._open(file)
-            # Å from the middle need no pixels: half of the tomogram's own size will do
-            pixel = tomogram.voxel_size if centred else pixel_size
-            found = positions(part, tomogram.voxel_size, pixel_size=pixel, size_px=tomogram.data.shape)
-            outside = ((found < -0.5) | (found > np.array(tomogram.data.shape) - 0.5)).any(1)
+            shape = tomogram.data.shape
+            if entry is not None:
+                entry.check(shape, tomogram.voxel_size)
+            if not centred:
+                pixel, size = pixel_size, None
+            elif entry is not None:
+                pixel, size = entry.pixel_size, entry.size_px
+            else:  # Å from the middle need no pixels: half of the tomogram's own size will do
+                pixel, size = tomogram.voxel_size, shape
+            found = positions(part, tomogram.voxel_size, pixel_size=pixel, size_px=size)
+            outside = ((found < -0.5) | (found > np.array(shape) - 0.5)).any(1)
             if outside.any():
                 first = np.flatnonzero(outside)[0]
                 raise ValueError(
                     f"{self.star.path}: {int(outside.sum())} of {len(rows)} particles lie outside {file} "
-                    f"{tomogram.data.shape}, row {rows[first] + 1} at (z, y, x) = {found[first].round(1).tolist()}: "
+                    f"{shape}, row {rows[first] + 1} at (z, y, x) = {found[first].round(1).tolist()}: "
                     "is the pixel size right?"
                 )
             self._places[rows] = found
+
+
+def _find_listed(file: Path, names: Sequence[str]) -> dict[str, tuple[ListedTomogram, Path]]:
+    """Entries and files of tomograms in a `tomograms.star`; a refusal if one is not listed or not there."""
+    listed = read_tomogram_list(file)
+    unknown = [name for name in names if name not in listed]
+    if unknown:
+        known = ", ".join(list(listed)[:3]) + (", ..." if len(listed) > 3 else "")
+        raise ValueError(f"{file}: {len(unknown)} of {len(names)} tomograms not listed: {unknown[0]}; found {known}")
+    found = {name: (listed[name], path) for name in names if (path := listed[name].path) is not None}
+    gone = [name for name in names if name not in found or not found[name][1].is_file()]
+    if gone:
+        said = f"the file of {gone[0]} is {listed[gone[0]].path or 'not named'}"
+        raise FileNotFoundError(f"{file}: {len(gone)} of {len(names)} tomograms are missing: {said}")
+    return found
 
 
 def find_tomograms(folder: Path, names: Sequence[str]) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 from monai_cryo._described import Described
 from monai_cryo.bundle.folder import hold_folder
 from monai_cryo.handlers.best import save_whole
+from monai_cryo.handlers.resuming import check_parts, read_checkpoint
 from monai_cryo.networks import facts_in
 
 _NAME = "checkpoint.pt"
@@ -134,21 +135,16 @@ class Checkpoints(Described):
         """Bring everything to where the checkpoint was."""
         if not path.is_file():
             raise FileNotFoundError(f"no checkpoint {path} to resume from")
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            done, size, random = content["done"], content["epoch_size"], content["random"]
-            seed = content["seed"]
-            parts = {name: content[name] for name in self.state}
-        except Exception as error:  # torch.load raises pickle errors of many kinds
-            raise ValueError(f"{path} is no checkpoint of this bundle's training ({type(error).__name__})") from error
-        self._check(engine, path, done, size, parts["network"])
+        found = read_checkpoint(path, self.state)
+        done, seed = found["done"], found["seed"]
+        self._check(engine, path, done, found["epoch_size"], found["network"])
         if seed != self.seed:
             raise ValueError(f"{path} was trained with seed {seed}: pass --seed {seed}, got {self.seed}")
-        given = [{k: v for k, v in g.items() if k != "params"} for g in self.state["optimizer"].param_groups]
+        check_parts(path, found, self.state)
+        options = self.state["optimizer"].state_dict()["param_groups"]  # those given now
+        found["optimizer"] = {"state": found["optimizer"]["state"], "param_groups": options}
         for name, part in self.state.items():
-            part.load_state_dict(parts[name])
-        for group, options in zip(self.state["optimizer"].param_groups, given, strict=True):
-            group.update(options)
+            part.load_state_dict(found[name])
         if self.lr_scheduler is not None:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # the optimizer's are past
@@ -161,14 +157,18 @@ class Checkpoints(Described):
 
         def restore() -> None:
             handle.remove()
-            _set_random_state(random)
+            _set_random_state(found["random"])
 
         handle = engine.add_event_handler(first, restore)
         if self.writer is not None:
             self.writer.purge_step = done["iteration"] + 1
 
     def _check(self, engine: Engine, path: Path, done: Mapping[str, int], size: list[int], network: Any) -> None:
-        facts, wanted = facts_in(network) or {}, facts_in(self.state["network"].state_dict()) or {}
+        wanted = facts_in(self.state["network"].state_dict()) or {}
+        try:
+            facts = (facts_in(network) if isinstance(network, dict) else None) or {}
+        except ValueError as error:
+            raise ValueError(f"{path} is no checkpoint of this bundle's training: {error}") from error
         for key in wanted:
             if facts.get(key) != wanted.get(key):
                 raise ValueError(f"{path} was trained with {key} {facts.get(key)!r}, not {wanted.get(key)!r}")
@@ -177,6 +177,10 @@ class Checkpoints(Described):
             raise ValueError(
                 f"{path} has epochs of {size[0]} iterations and {size[1]} samples, not {ours[0]} and {ours[1]}: "
                 "pass the same --epoch_length and --batch_size, or samples would be repeated or left out"
+            )
+        if done["epoch"] != done["iteration"] // size[0]:
+            raise ValueError(
+                f"{path} has {done['iteration']} iterations of {size[0]} an epoch, not {done['epoch']} epochs"
             )
         if done["epoch"] >= engine.state.max_epochs:
             raise ValueError(

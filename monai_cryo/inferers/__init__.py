@@ -9,11 +9,18 @@ from monai_cryo.inferers.look import Reading, WindowInferer
 from monai_cryo.inferers.normalize import NormalizedTomogram, SpectrumFilter, normalize_tomogram
 from monai_cryo.inferers.picks import pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
-from monai_cryo.inferers.records import PickFormat, TomogramRecord, read_record, write_pick_files, write_record
+from monai_cryo.inferers.records import (
+    PickFormat,
+    TomogramRecord,
+    read_record,
+    tilt_pixel_size,
+    write_pick_files,
+    write_record,
+)
 from monai_cryo.inferers.sharing import my_share, process_rank
 from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading, model_digest
 from monai_cryo.inferers.windows import window_logits
-from monai_cryo.inferers.workflow import TomogramWorkflow, list_tomograms, tomogram_name
+from monai_cryo.inferers.workflow import TomogramWorkflow, list_tomograms, listed_tomograms, tomogram_name
 
 __all__ = [
     "WEDGE_FLIPS",
@@ -30,6 +37,7 @@ __all__ = [
     "WindowInferer",
     "blob_places",
     "list_tomograms",
+    "listed_tomograms",
     "model_digest",
     "my_share",
     "normalize_tomogram",
@@ -39,6 +47,7 @@ __all__ = [
     "read_record",
     "scored_places",
     "standardize_whole",
+    "tilt_pixel_size",
     "tomogram_name",
     "window_logits",
     "write_pick_files",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +15,9 @@ import numpy as np
 from monai_cryo._typing import check_word
 from monai_cryo.io.atomic import write_text
 from monai_cryo.io.picks import Picks, write_copick, write_picks_csv, write_relion
+from monai_cryo.io.tomogram_list import ListedTomogram
 
-__all__ = ["PickFormat", "TomogramRecord", "read_record", "write_pick_files", "write_record"]
+__all__ = ["PickFormat", "TomogramRecord", "read_record", "tilt_pixel_size", "write_pick_files", "write_record"]
 
 PickFormat = Literal["csv", "relion4", "relion5", "copick"]
 
@@ -101,6 +102,7 @@ def write_pick_files(
     formats: Sequence[PickFormat] = ("csv",),
     *,
     pixel_size: float | None = None,
+    listed: Mapping[str, ListedTomogram] | None = None,
 ) -> list[Path]:
     """Write the picks of all tomograms: ``picks.csv``, ``particles_relion5.star``, or copick's ``<name>/Picks/*.json``.
 
@@ -115,16 +117,24 @@ def write_pick_files(
     formats
         Which files.
     pixel_size
-        Of the tilt series, Å, for RELION; None: the tomograms are not binned.
+        Of the tilt series, Å, for RELION; None: as listed, else the tomograms are not binned.
+    listed
+        What RELION 5 says of the records' tomograms: its names, pixel size and sizes go into its STAR files.
 
     Raises
     ------
     ValueError
-        On another format.
+        On another format, or if the listed tomograms have other pixel sizes than each other or than `pixel_size`.
     """
     for name in formats:
         check_word("format", name, PickFormat)
     picks = {record.name: record.picks for record in records if record.picks is not None}
+    entries = listed or {}
+    pixels = {entries[name].pixel_size for name in picks if name in entries} | ({pixel_size} if pixel_size else set())
+    if len(pixels) > 1:
+        raise ValueError(
+            f"expected one pixel size of the tilt series, found {sorted(pixels)} Å: pick them in two calls"
+        )
     target, files = Path(folder), []
     for name in formats:
         if name == "csv":
@@ -135,5 +145,25 @@ def write_pick_files(
                 files += write_copick(target / tomogram / "Picks", found, tomogram)
         else:
             files.append(target / f"particles_{name}.star")
-            write_relion(files[-1], picks, classes, name, pixel_size=pixel_size)
+            named = {entries[n].name if n in entries else n: found for n, found in picks.items()}
+            sizes = {entry.name: entry.size_px for entry in entries.values()}
+            pixel = tilt_pixel_size(entries, pixel_size)
+            write_relion(files[-1], named, classes, name, pixel_size=pixel, size_px=sizes)
     return files
+
+
+def tilt_pixel_size(listed: Mapping[str, ListedTomogram], pixel_size: float | None = None) -> float | None:
+    """Return the one pixel size of the tilt series, Å: that of the listed tomograms or, without any, the one given.
+
+    Raises
+    ------
+    ValueError
+        If there are several.
+    """
+    found = {entry.pixel_size for entry in listed.values()} | ({pixel_size} if pixel_size else set())
+    if len(found) > 1:
+        raise ValueError(
+            "a RELION file has one pixel size of the tilt series, found "
+            f"{', '.join(f'{v:g}' for v in sorted(found))} Å: pick them in several calls, without another pixel size"
+        )
+    return next(iter(found), None)

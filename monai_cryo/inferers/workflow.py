@@ -6,7 +6,7 @@ import csv
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,20 @@ from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading
 from monai_cryo.io.atomic import replacing
 from monai_cryo.io.mrc import SUFFIXES
 from monai_cryo.io.tomogram import Tomogram, open_tomogram
+from monai_cryo.io.tomogram_list import ListedTomogram, read_tomogram_list
 
-__all__ = ["TomogramWorkflow", "list_tomograms", "tomogram_name"]
+__all__ = ["TomogramWorkflow", "list_tomograms", "listed_tomograms", "tomogram_name"]
 
 logger = logging.getLogger(__name__)
 
 
 def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
-    """List the MRC files that files, folders and globs name, sorted, each once.
+    """List the MRC files that files, folders, globs and RELION 5's ``tomograms.star`` name, sorted, each once.
 
     Raises
     ------
     FileNotFoundError
-        If one of them names nothing.
+        If one of them names nothing, or a listed file is not there.
     ValueError
         If two files have one name, which is what their results are called by.
     """
@@ -42,6 +43,8 @@ def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
         path = Path(text)
         if path.is_dir():
             part = [f for f in path.iterdir() if f.name.lower().removesuffix(".gz").endswith(SUFFIXES) and f.is_file()]
+        elif path.suffix.lower() == ".star":
+            part = _reconstructed(path)
         elif path.is_file():
             part = [path]
         else:
@@ -57,6 +60,23 @@ def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
         if other != file:
             raise ValueError(f"{other} and {file} have one name: read them in two calls, each with its own output")
     return files
+
+
+def listed_tomograms(inputs: Sequence[str | None]) -> dict[str, ListedTomogram]:
+    """Return what the ``tomograms.star`` among the inputs say of their tomograms, by `tomogram_name`."""
+    lists = [read_tomogram_list(text) for text in inputs if text and text.lower().endswith(".star")]
+    return {tomogram_name(t.path): t for found in lists for t in found.values() if t.path is not None}
+
+
+def _reconstructed(file: Path) -> list[Path]:
+    listed = read_tomogram_list(file)
+    paths = [entry.path for entry in listed.values() if entry.path is not None]
+    if not paths:
+        raise ValueError(f"{file}: none of the {len(listed)} tomograms listed is reconstructed")
+    gone = [path for path in paths if not path.is_file()]
+    if gone:
+        raise FileNotFoundError(f"{file}: {len(gone)} of {len(paths)} tomograms are missing, the first is {gone[0]}")
+    return paths
 
 
 def tomogram_name(path: Path) -> str:
@@ -87,6 +107,9 @@ class TomogramWorkflow:
         Read finished ones again, and those that were read with other settings.
     picture
         Draw ``<name>.png``.
+    listed
+        What RELION 5 says of the tomograms, by name (`listed_tomograms`): their voxel sizes, if none is given, are
+        believed rather than the headers', and a file of another size than listed is refused.
     """
 
     def __init__(
@@ -99,11 +122,13 @@ class TomogramWorkflow:
         save_scores: bool = False,
         overwrite: bool = False,
         picture: bool = True,
+        listed: Mapping[str, ListedTomogram] | None = None,
     ) -> None:
         self.reader, self.output_dir = reader, Path(output_dir)
         self.pick = pick
         self.min_score, self.save_scores = min_score, save_scores
         self.overwrite, self.picture = overwrite, picture
+        self.listed = dict(listed or {})
 
     def run(self, paths: Sequence[Path], voxel_size: float | None = None) -> list[TomogramRecord]:
         """Read this process's share of the tomograms.
@@ -151,7 +176,10 @@ class TomogramWorkflow:
         return [record for record in found if record is not None]
 
     def _open(self, path: Path, voxel_size: float | None) -> Tomogram:
-        tomogram = open_tomogram(path, voxel_size)
+        entry = self.listed.get(tomogram_name(path))
+        tomogram = open_tomogram(path, voxel_size or (entry.voxel_size if entry else None))
+        if entry is not None:
+            entry.check(tomogram.data.shape, tomogram.voxel_size)
         model, shape = self.reader.model, tomogram.data.shape
         if max(shape) * tomogram.voxel_size <= model.voxel_size * model.box:
             raise ValueError(

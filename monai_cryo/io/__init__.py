@@ -28,10 +28,12 @@ from monai_cryo.io.tomogram import (
     resample_tomogram,
     to_source_index,
 )
+from monai_cryo.io.tomogram_list import ListedTomogram, read_tomogram_list
 
 __all__ = [
     "SUFFIXES",
     "CoordinateStyle",
+    "ListedTomogram",
     "MRCReader",
     "MRCWriter",
     "ParticleImage",
@@ -52,6 +54,7 @@ __all__ = [
     "read_mtf",
     "read_picks_csv",
     "read_star",
+    "read_tomogram_list",
     "release_pages",
     "replacing",
     "resample_tomogram",

@@ -143,14 +143,25 @@ def read_star(path: str | os.PathLike[str]) -> ParticleStar:
         If there is no such file, it is no STAR file, or none of its tables is one of particles.
     """
     file = Path(path)
+    text, document = read_document(file)
+    return ParticleStar(file, text, _particles(document, file), _optics(document))
+
+
+def read_document(file: Path) -> tuple[str, gemmi.cif.Document]:
+    """Read any STAR file, as text and as gemmi reads it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file or it is no STAR file.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such STAR file")
     try:
         text = file.read_bytes().decode()
-        document = gemmi.cif.read_string(text)
+        return text, gemmi.cif.read_string(text)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{file}: not a STAR file: {' '.join(str(error).split())}") from error
-    return ParticleStar(file, text, _particles(document, file), _optics(document))
 
 
 def star_text(block: str, columns: Mapping[str, Sequence[object]]) -> str:

@@ -135,9 +135,11 @@ def test_incomplete_records(missing):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("box", 42, "multiple of 8 voxels, got 42"),
+        ("box", 42, "multiple of 8 voxels, at most 512, got 42"),
         ("classes", [], "classes must be a list of names"),
-        ("voxel_size", 0, "voxel_size must be > 0 Å, got 0"),
+        ("box", 10**5, "multiple of 8 voxels, at most 512, got 100000"),
+        ("voxel_size", 0, "voxel_size must be 0.2 to 100 Å, got 0"),
+        ("voxel_size", 1e-30, "voxel_size must be 0.2 to 100 Å, got 1e-30"),
         ("contrast", "grey", "contrast must be dark or bright"),
         ("normalize", [], "normalize must be a list of transform configs"),
     ],

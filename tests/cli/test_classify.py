@@ -150,6 +150,51 @@ def test_star_files_that_cannot_be_read_are_refused_first(
     assert not (folder / "out").exists()
 
 
+LIST = """data_global
+
+loop_
+_rlnTomoName #1
+_rlnTomoTiltSeriesPixelSize #2
+_rlnTomoTomogramBinning #3
+_rlnTomoSizeX #4
+_rlnTomoSizeY #5
+_rlnTomoSizeZ #6
+_rlnTomoReconstructedTomogram #7
+TS_1 5.0 2.0 141 120 100 tomograms/TS_1_10.00Apx.mrc
+"""
+
+
+def test_a_list_of_tomograms(model: Path, folder: Path) -> None:
+    (folder / "tomograms.star").write_text(LIST)
+    assert call(model, folder, "p.star", "--tomograms", str(folder / "tomograms.star")) == 0
+    assert len(table(folder)) == 2
+    assert "_monaiCryoClassName" in (folder / "out" / "p_classified.star").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("_rlnTomoSizeY", "_rlnOther", "tomograms.star: no column _rlnTomoSizeY"),
+        ("_rlnTomoRec", "_rlnOther", "tomograms.star: no column _rlnTomoReconstructedTomogram, "),
+        ("TS_1 ", "TS_2 ", "tomograms.star: 1 of 1 tomograms not listed: TS_1; found TS_2"),
+        ("10.00Apx", "12.00Apx", "tomograms.star: 1 of 1 tomograms are missing: the file of TS_1 is "),
+        ("tomograms/TS_1_10.00Apx.mrc", "None", "missing: the file of TS_1 is not named"),
+        ("141", "151", "50 x 60 x 70 voxels of 10 Å, expected about 50 x 60 x 76"),
+        (LIST, None, "no such STAR file"),
+    ],
+)
+def test_lists_of_tomograms_that_do_not_fit_are_refused_first(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture, old: str, new: str | None, message: str
+) -> None:
+    if new is not None:
+        (folder / "tomograms.star").write_text(LIST.replace(old, new))
+    assert call(model, folder, "p.star", "--tomograms", str(folder / "tomograms.star")) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (folder / "out").exists()
+
+
 def test_another_model_does_not_go_on_with_a_table(
     model: Path, spectrum_model: Path, folder: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -16,7 +16,7 @@ from matplotlib import image as picture
 
 from monai_cryo.cli import main
 from monai_cryo.inferers import TomogramReader, tomogram_name
-from monai_cryo.io import read_mrc, write_mrc
+from monai_cryo.io import read_mrc, read_star, write_mrc
 
 SHAPE = (18, 26, 48)
 
@@ -62,6 +62,50 @@ def test_pick_writes_labels_picks_pictures_and_records(
     assert json.loads((out / "a" / "Picks" / "monai-cryo_0_membrane.json").read_text())["run_name"] == "a"
     assert picture.imread(out / "a.png").shape[0] > 100
     assert not [name for name in names(out) if name.startswith(".")]
+
+
+LIST = """data_global
+
+loop_
+_rlnTomoName #1
+_rlnTomoTiltSeriesPixelSize #2
+_rlnTomoTomogramBinning #3
+_rlnTomoSizeX #4
+_rlnTomoSizeY #5
+_rlnTomoSizeZ #6
+_rlnTomoReconstructedTomogram #7
+TS_1 5.0 2.0 97 52 36 in/a.mrc
+TS_2 5.0 2.0 97 52 36 in/b.mrc
+TS_3 5.0 2.0 97 52 36 None
+"""
+
+
+def test_a_list_of_relion5_names_what_is_picked(model: Path, folder: Path) -> None:
+    (folder / "tomograms.star").write_text(LIST)
+    more = ["--format", "csv", "relion5", "--min_score", "0.01", "--diameter", "membrane=40", "--no_picture"]
+    assert call("pick", model, folder, *more, inputs="tomograms.star") == 0
+    star = read_star(folder / "out" / "particles_relion5.star")
+    assert set(star.columns["rlnTomoName"]) == {"TS_1", "TS_2"}
+    with (folder / "out" / "picks.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["tomogram"] for row in rows} == {"a", "b"}
+    x = star.numbers("rlnCenteredCoordinateXAngst")
+    assert x == pytest.approx([float(row["x"]) * 10 - 97 * 5 / 2 for row in rows], abs=0.06)
+
+
+def test_files_that_do_not_fit_their_list_are_refused(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "tomograms.star").write_text(LIST.replace("97 52 36 in/a", "97 52 48 in/a"))
+    assert call("segment", model, folder, "--no_picture", inputs="tomograms.star") == 1
+    assert "a.mrc: 18 x 26 x 48 voxels of 10 Å, expected about 24 x 26 x 48" in capsys.readouterr().err
+    assert "b_labels.mrc" in names(folder / "out")
+    (folder / "tomograms.star").write_text(LIST.replace("in/a", "in/c"))
+    assert call("segment", model, folder, inputs="tomograms.star") == 1
+    assert "tomograms.star: 1 of 2 tomograms are missing, the first is " in capsys.readouterr().err
+    (folder / "tomograms.star").write_text(LIST)
+    assert call("pick", model, folder, "--format", "relion5", "--tilt_apix", "4", inputs="tomograms.star") == 1
+    err = capsys.readouterr().err
+    assert "one pixel size of the tilt series, found 4, 5 Å" in err
+    assert err.count("\n") == 1
 
 
 def test_finished_ones_are_skipped_and_broken_leftovers_cleared(

@@ -10,7 +10,8 @@ import pytest
 
 from monai_cryo._refusals import is_refusal
 from monai_cryo.data import StarParticles, find_tomograms
-from monai_cryo.io import index_to_star, read_star, star_text, write_mrc
+from monai_cryo.inferers import TomogramRecord, listed_tomograms, write_pick_files
+from monai_cryo.io import Picks, index_to_star, read_star, star_text, write_mrc
 
 
 def images(tmp_path: Path, names: list[str]) -> StarParticles:
@@ -57,6 +58,65 @@ def test_boxes_are_cut_at_another_voxel_size(tmp_path: Path, style: str) -> None
         peak = np.unravel_index(int(item["image"].argmax()), (24, 24, 24))
         assert peak == (12, 12, 12)
     assert len(list(particles)) == 2
+
+
+def list_tomogram(
+    folder: Path, size_px: tuple[int, int, int], pixel: float, binning: float | None, **more: str
+) -> Path:
+    """Write RELION 5's list of one tomogram TS, rec_TS.mrc; sizes (z, y, x)."""
+    columns: dict[str, list[object]] = {"rlnTomoName": ["TS"], "rlnTomoReconstructedTomogram": ["rec_TS.mrc"]}
+    columns |= {f"rlnTomoSize{axis}": [n] for axis, n in zip("ZYX", size_px, strict=True)}
+    columns["rlnTomoTiltSeriesPixelSize"] = [pixel]
+    if binning is not None:
+        columns["rlnTomoTomogramBinning"] = [binning]
+    (folder / "tomograms.star").write_text(star_text("global", columns))
+    return folder / "tomograms.star"
+
+
+@pytest.mark.parametrize("size_px", [(240, 280, 320), (241, 283, 319), (239, 281, 325)])
+@pytest.mark.parametrize("binning", [1.0, 4.0, 5.472])
+def test_centred_coordinates_and_a_list_of_tomograms(
+    tmp_path: Path, size_px: tuple[int, int, int], binning: float
+) -> None:
+    size_px = tuple(n // 4 for n in size_px) if binning == 1 else size_px  # type: ignore[assignment]
+    pixel = 2.5
+    # RELION rounds the binned x and y, and cuts z off; voxel i of the file is pixel i * binning of the tilt series
+    shape = (int(size_px[0] / binning), round(size_px[1] / binning), round(size_px[2] / binning))
+    voxels = np.array([[20, 25, 30], [11, 31, 12]])
+    volume = np.zeros(shape, np.float32)
+    volume[tuple(voxels.T)] = 1
+    write_mrc(tmp_path / "rec_TS.mrc", volume, 1.0)  # the list's voxel size is believed
+    path = list_tomogram(tmp_path, size_px, pixel, binning)
+    centred = (voxels * binning - np.array(size_px) / 2) * pixel
+    labels = [f"rlnCenteredCoordinate{axis}Angst" for axis in "ZYX"]
+    text = star_text("particles", {"rlnTomoName": ["TS"] * 2, **dict(zip(labels, centred.T, strict=True))})
+    (tmp_path / "p.star").write_text(text)
+    options = {"voxel_size": pixel * binning, "box": 8, "tomograms": path}
+    particles = StarParticles(read_star(tmp_path / "p.star"), **options)  # type: ignore[arg-type]
+    files, index = particles.places()
+    assert files == [tmp_path / "rec_TS.mrc"] * 2
+    np.testing.assert_allclose(index, voxels, atol=1e-5)
+    for item in particles:
+        assert np.unravel_index(int(item["image"].argmax()), (8, 8, 8)) == (4, 4, 4)
+
+    # what `pick` writes of the same list is read back, and reads as RELION has it
+    picks = Picks(voxels.astype(float), ["a"] * 2, np.ones(2), np.ones(2, np.int64), pixel * binning, shape)
+    record = TomogramRecord("rec_TS", 1, {}, {}, picks)
+    (file,) = write_pick_files(tmp_path, [record], ["a"], ["relion5"], listed=listed_tomograms([str(path)]))
+    written = read_star(file)
+    assert written.columns["rlnTomoName"] == ["TS"] * 2
+    assert float(written.optics["1"]["rlnTomoTiltSeriesPixelSize"]) == pixel
+    np.testing.assert_allclose(np.stack([written.numbers(label) for label in labels], 1), centred, atol=1e-5)
+    np.testing.assert_allclose(StarParticles(written, **options).places()[1], voxels, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_a_list_without_binning_takes_the_headers_voxel_size(tmp_path: Path) -> None:
+    write_mrc(tmp_path / "rec_TS.mrc", np.zeros((30, 40, 50), np.float32), 10.0)
+    path = list_tomogram(tmp_path, (61, 80, 100), 5.0, None)
+    columns = {f"rlnCenteredCoordinate{axis}Angst": [0.0] for axis in "ZYX"}
+    (tmp_path / "p.star").write_text(star_text("particles", {"rlnTomoName": ["TS"], **columns}))
+    particles = StarParticles(read_star(tmp_path / "p.star"), voxel_size=10.0, box=8, tomograms=path)
+    assert particles.places()[1].tolist() == [[15.25, 20, 25]]
 
 
 def test_one_file_a_tomogram(tmp_path: Path) -> None:
