@@ -25,6 +25,7 @@ from monai_cryo.inferers import TomogramReader, TomogramReading, particle_diamet
 from monai_cryo.io import open_tomogram, read_picks_csv
 from monai_cryo.metrics import match_points, score_detections
 from monai_cryo.templates import Template, load_templates
+from monai_cryo.visualize.detection import check_curve_file, write_precision_recall
 
 RECALLS = (0.2, 0.4, 0.6, 0.8)
 
@@ -36,7 +37,7 @@ def scores(
     distance: float,
     min_score: float | None = None,
 ) -> dict[str, Any]:
-    """Return scores of picks above a threshold, the one with the best F1 if None; and precision at some recalls."""
+    """Return scores of picks above a threshold, the one with the best F1 if None; and precision over recall."""
     names = ["particle"] * len(found)
     result = score_detections(found, names, truth, ["particle"] * len(truth), distance, scores=values)
     s = result.classes["particle"]
@@ -54,6 +55,7 @@ def scores(
         "best_f1": best[0],
         "average_precision": s.average_precision,
         "precision_at": dict(zip(map(str, RECALLS), at, strict=True)),
+        "curve": s.curve,
     }
 
 
@@ -144,10 +146,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pictures", type=Path, help="folder for 20 false picks and 20 missed ones a tomogram")
+    note = "precision over recall of every picker, .png or .csv; default: a .png beside --json"
+    parser.add_argument("--curves", type=Path, help=note)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--quick", action="store_true", help="the plain pickers on a corner: to see that it runs")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
+    curves = options.curves or (options.json and options.json.with_suffix(".png"))
+    if curves is not None:
+        check_curve_file(curves)
     host = machine()
     show_machine(host)
     library = load_templates("robust")
@@ -187,6 +194,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             "s",
         )
         table(header, rows)
+    lines = {f"{picker}, {name}": s["curve"] for name, result in studies.items() for picker, s in result.items()}
+    if curves is not None:
+        write_precision_recall(curves, lines, f"{options.true_class}, within {options.distance:g} voxels")
+        print(f"\nprecision over recall: {curves}")
     finish(options, "picking", host, {"tomograms": studies})
 
 

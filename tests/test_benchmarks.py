@@ -6,9 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+from monai_cryo.bundle import ModelRecord
+from monai_cryo.io import write_mrc
+from monai_cryo.networks import TwoBranchNet
+from monai_cryo.transforms import Standardize
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 pytestmark = pytest.mark.slow
@@ -42,6 +50,31 @@ def test_benchmark(name: str, tmp_path: Path) -> None:
     assert numbers(figures[next(iter(sorted(KEYS[name] - {"threads"})))])
     if name == "growth":
         assert len(list(tmp_path.glob("growth_*.png"))) == len(figures["studies"])
+
+
+def test_picking(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = partial(TwoBranchNet, num_classes=2, features=(2, 2, 3, 3, 4), fc=(4, 4))
+    record = ModelRecord(["ribosome", "background"], 13.68, 40, "dark", Standardize(), network)
+    torch.save(record.build().state_dict(), tmp_path / "model.pt")
+    volume = np.random.default_rng(0).normal(size=(48, 64, 64)).astype(np.float32)
+    volume[18:30, 20:32, 24:36] -= 2
+    write_mrc(tmp_path / "t.mrc", volume, 13.68)
+    (tmp_path / "truth.csv").write_text("class,x,y,z\nribosome,30,26,24\n")
+    options = ["--model", "model.pt", "--quick", "--json", "figures.json"]
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "picking.py"), "truth.csv", "t.mrc", *options],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    study = json.loads((tmp_path / "figures.json").read_text(), parse_constant=pytest.fail)["tomograms"]["t"]
+    assert list(study) == ["model", "blobs", "one_template"]
+    assert study["blobs"]["curve"][0][1:] == [1.0, 1.0]
+    assert (tmp_path / "figures.png").stat().st_size > 1000
 
 
 def numbers(value: object) -> list[float]:

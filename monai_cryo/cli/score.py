@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from monai_cryo.cli.parser import Verbs, positive
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    about = "Score picks (CSV: tomogram, class, x, y, z, score) or label volumes (MRC) against true ones."
+    about = "Score picks (CSV: tomogram, class, x, y, z, score; STAR) or label volumes (MRC) against true ones."
     verb = verbs.add_parser(
         "score",
         help=about,
@@ -21,41 +22,86 @@ def add(verbs: Verbs) -> None:
         epilog="example: python -m monai_cryo score picks/picks.csv truth.csv --distance 8",
         allow_abbrev=False,
     )
-    verb.add_argument("found", type=Path, metavar="FOUND", help="picks.csv, or a label MRC")
+    verb.add_argument("found", type=Path, metavar="FOUND", help="picks, CSV or STAR, or a label MRC")
     verb.add_argument("truth", type=Path, metavar="TRUTH", help="of the same kind")
     verb.add_argument(
         "--distance", type=positive(float), metavar="VOXELS", help="largest distance of a pair; for picks"
     )
+    note = "of STAR files: folder, or RELION 5's tomograms.star"
+    verb.add_argument("--tomograms", type=Path, metavar="PATH", help=note)
+    note = "voxel size of the tomograms in Å, in place of the headers' or of --tomograms"
+    verb.add_argument("--apix", type=positive(float), metavar="A", help=note)
+    note = "Å a pixel of the STAR coordinates has; default: as the file says"
+    verb.add_argument("--star_apix", type=positive(float), metavar="A", help=note)
     verb.add_argument("--beta", type=positive(float), default=4.0, help="of F-beta; %(default)g")
     note = "what TRUTH calls a class of FOUND"
     verb.add_argument("--same", action="append", default=[], metavar="NAME=TRUE", help=note)
     verb.add_argument("--output", type=Path, metavar="JSON", help="write all figures, the curves too")
+    note = "write precision over recall of each class, .csv or .png; may be repeated"
+    verb.add_argument("--curves", action="append", default=[], metavar="FILE", help=note)
     verb.set_defaults(run=_score)
+
+
+_PICKS = (".csv", ".star")
+# what says of a STAR file how sure a pick is
+_SCORES = ("rlnAutopickFigureOfMerit", "monaiCryoClassProbability")
 
 
 def _score(options: argparse.Namespace) -> None:
     from monai_cryo.io.atomic import write_text
 
-    kinds = {".csv" if path.suffix.lower() == ".csv" else "volume" for path in (options.found, options.truth)}
+    kinds = {path.suffix.lower() in _PICKS for path in (options.found, options.truth)}
     if len(kinds) > 1:
-        raise ValueError(f"expected two CSV files or two MRC files, got {options.found} and {options.truth}")
-    result = _score_picks(options) if kinds == {".csv"} else _score_labels(options)
+        raise ValueError(
+            f"expected two files of picks (CSV, STAR) or two MRC files, got {options.found} and {options.truth}"
+        )
+    result = _score_picks(options) if kinds == {True} else _score_labels(options)
     if options.output is not None:
         write_text(options.output, json.dumps(result, indent=1) + "\n")
+
+
+def _read(path: Path, options: argparse.Namespace) -> dict[str, tuple[Any, list[str], Any]]:
+    """Positions in voxels, (N, 3) as (z, y, x), classes and scores of each tomogram."""
+    import numpy as np
+
+    from monai_cryo.data import StarParticles
+    from monai_cryo.inferers import tomogram_name
+    from monai_cryo.io import coordinate_columns, positions, read_picks_csv, read_star, tomogram_names
+
+    if path.suffix.lower() == ".csv":
+        return read_picks_csv(path)
+    star = read_star(path)
+    if options.tomograms is not None:
+        where = {"tomograms": options.tomograms, "file_voxel_size": options.apix, "pixel_size": options.star_apix}
+        files, index = StarParticles(star, voxel_size=1.0, box=1, **where).places()
+        names = [tomogram_name(file) for file in files]
+    elif options.apix is None or set(coordinate_columns("relion5")) & set(star.columns):
+        raise ValueError(
+            f"{path}: name the tomograms (--tomograms, a folder or tomograms.star) to tell their voxels, "
+            "or, unless coordinates are centred, their voxel size (--apix)"
+        )
+    else:
+        names, index = tomogram_names(star), positions(star, options.apix, pixel_size=options.star_apix)
+    label = next((label for label in _SCORES if label in star.columns), None)
+    scores = np.ones(len(star)) if label is None else np.asarray(star.numbers(label))
+    classes = star.columns.get("monaiCryoClassName", ["particle"] * len(star))
+    rows = {name: [n for n, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
+    return {name: (index[mine], [classes[n] for n in mine], scores[mine]) for name, mine in rows.items()}
 
 
 def _score_picks(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
-    from monai_cryo.io import read_picks_csv
     from monai_cryo.metrics import score_detections
+    from monai_cryo.visualize.detection import check_curve_file, write_precision_recall
 
     if options.distance is None:
         raise ValueError("picks are scored within a --distance in voxels: give one, such as half a particle's diameter")
     renamed = dict(pair.split("=", 1) for pair in options.same if "=" in pair)
     if len(renamed) != len(options.same):
         raise ValueError(f"--same must read NAME=TRUE, got {' '.join(options.same)}")
-    found, truth = read_picks_csv(options.found), read_picks_csv(options.truth)
+    targets = [check_curve_file(path) for path in options.curves]
+    found, truth = _read(options.found, options), _read(options.truth, options)
     if len(found) == len(truth) == 1:  # one tomogram, whatever it is called in either
         found = dict(zip(truth, found.values(), strict=True))
     unknown = sorted(set(found) - set(truth))
@@ -71,6 +117,9 @@ def _score_picks(options: argparse.Namespace) -> dict[str, Any]:
             columns[0].append(found[name][0] + n * step)
             columns[1] += [renamed.get(c, c) for c in found[name][1]]
             columns[2].append(found[name][2])
+    if columns[1] and not set(columns[1]) & set(columns[4]):
+        here, there = (", ".join(sorted(set(names))) for names in (columns[1], columns[4]))
+        warnings.warn(f"FOUND has {here}, TRUTH has {there}: say which is which with --same NAME=TRUE", stacklevel=1)
     scores = score_detections(
         np.concatenate(columns[0]),
         columns[1],
@@ -87,6 +136,8 @@ def _score_picks(options: argparse.Namespace) -> dict[str, Any]:
         print(f"{name:<20} {s.n_true:>6} {s.n_predicted:>6} {numbers}")
     means = (scores.macro_f1, scores.macro_f_beta, scores.mean_average_precision)
     print(f"macro F1 {means[0]:.3f}, {f_beta} {means[1]:.3f}, mean AP {means[2]:.3f}")
+    for target in targets:
+        write_precision_recall(target, {name: s.curve for name, s in scores.classes.items()})
     return scores.to_dict()
 
 
