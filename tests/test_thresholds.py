@@ -1,0 +1,67 @@
+"""The tomograms that thresholds are found on: every particle is where it is said to be, and counted once."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.distance import pdist
+
+from monai_cryo.io import Picks, write_mrc
+from monai_cryo.templates import load_templates
+
+SHAPE = (40, 80, 80)
+
+
+@pytest.fixture
+def thresholds(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    return importlib.import_module("thresholds")
+
+
+def test_a_scene_is_known(thresholds: ModuleType) -> None:
+    library = load_templates("unseen")
+    scenes = [thresholds.simulate_scene(library, "bacterium", 0, 2, SHAPE) for _ in range(2)]
+    scene = scenes[0]
+    np.testing.assert_array_equal(scene.image, scenes[1].image)
+    assert scene.image.shape == SHAPE
+    assert set(scene.names) == {"ribosome", "distractors"}
+    assert pdist(scene.places).min() >= 12
+    blurred = gaussian_filter(scene.image, 4)
+    ribosomes = scene.places[[name == "ribosome" for name in scene.names]].round().astype(int)
+    assert len(ribosomes) >= 5
+    assert blurred[tuple(ribosomes.T)].mean() < blurred.mean() - blurred.std()  # protein dark
+    assert "proteasome" in thresholds.simulate_scene(library, "cell", 0, 2, SHAPE).names
+
+
+def test_counts_at_thresholds(thresholds: ModuleType) -> None:
+    index = np.array([[20, 20.0, 20], [20, 40, 43], [20, 40, 20], [20, 2, 20]])
+    found = Picks(index, ["a", "a", "a", "a"], np.array([0.9, 0.5, 0.3, 0.8]), np.ones(4, int), 10.0, SHAPE)
+    places = np.array([[20.0, 20, 22], [20, 40, 40], [20, 20, 20], [20, 2, 20]])
+    counts = thresholds.score(found, places, ["a", "a", "b", "a"], ["a", "b"], 8.0, 8)
+    assert (counts["a"].true, counts["b"].true) == (2, 1)
+    for threshold, picks, matched in ((0.2, 3, 2), (0.4, 2, 2), (0.6, 1, 1), (0.95, 0, 0)):
+        assert thresholds.at(counts["a"].picks, threshold) == picks
+        assert thresholds.at(counts["a"].matched, threshold) == matched
+        assert thresholds.at(counts["a"].f1, threshold) == pytest.approx(2 * matched / (picks + 2))
+    assert not counts["b"].picks.any()
+
+
+def test_objects_of_label_volumes(thresholds: ModuleType, tmp_path: Path) -> None:
+    items = [{"class": name} for name in ("a", "a", "b")]
+    (tmp_path / "dataset.json").write_text(json.dumps({"test": items}))
+    (tmp_path / "tomograms").mkdir()
+    labels = np.zeros((20, 20, 20), np.int8)
+    labels[2:5, 2:5, 2:5] = labels[12:15, 2:5, 2:5] = 1
+    labels[10, 10, 10] = 1  # a crumb
+    labels[12:15, 12:15, 5:8] = 2
+    write_mrc(tmp_path / "tomograms" / "t_labels.mrc", labels, 10.0)
+    [(path, places, names)] = thresholds.labelled(tmp_path)
+    assert path == tmp_path / "tomograms" / "t.mrc"
+    assert names == ["a", "a", "b"]
+    np.testing.assert_allclose(places, [[3, 3, 3], [13, 3, 3], [13, 13, 6]])
