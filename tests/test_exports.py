@@ -14,7 +14,7 @@ import monai_cryo
 ROOMS = [info.name for info in pkgutil.iter_modules(monai_cryo.__path__) if info.ispkg]
 
 INSIDE = {
-    "bundle": {"builder.*", "command.*"},
+    "bundle": {"builder.*", "command.*", "limits.*"},
     "cli": {
         f"{verb}.*"
         for verb in (
@@ -30,7 +30,7 @@ INSIDE = {
             "templates",
         )
     },
-    "handlers": {"best.results_event", "best.save_whole"},
+    "handlers": {"best.results_event", "best.save_whole", "resuming.*"},
     "inferers": {
         "spacing.*",
         "binning.*",
@@ -39,7 +39,7 @@ INSIDE = {
         "windows.CELL",
         "windows.WINDOW",
     },
-    "io": {"header.*"},
+    "io": {"header.*", "saved.*"},
     "networks": {"output.*", "precision.*"},
     "physics": {"noise.single_columns", "resampling.*", "scene.axes", "tilt_series.tilts_tensor"},
     "templates": {"masking.*", "syntax.*"},

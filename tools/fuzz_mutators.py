@@ -1,17 +1,21 @@
-"""Damage to files, of kinds that parsers meet: bits, bytes, words, lines, and values in YAML and JSON."""
+"""Damage to files, of kinds that parsers meet: bits, bytes, words, lines, and values in YAML, JSON and torch files."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import random
 import re
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
 
 __all__ = ["mutate"]
 
@@ -42,6 +46,8 @@ def mutate(rng: random.Random, seeds: Sequence[Seed]) -> Seed:
         content = zlib.decompress(content, 31)
     if suffix.endswith((".yaml", ".json")) and rng.random() < 0.6:
         content = _structured(rng, content, suffix)
+    elif suffix == ".pt" and (kind := rng.random()) < 0.8:
+        content = _saved(rng, content) if kind < 0.6 else _archived(rng, content)
     else:
         kinds = TEXT if b"\0" not in content[:1024] else BINARY
         others = [c for s, c in seeds if s == suffix]
@@ -132,7 +138,10 @@ def _place(rng: random.Random, size: int) -> int:
 
 def _structured(rng: random.Random, content: bytes, suffix: str) -> bytes:
     """Replace, drop or add values of a parsed file."""
-    value = yaml.safe_load(content)
+    try:
+        value = yaml.safe_load(content)
+    except (ValueError, yaml.YAMLError):  # damaged before
+        return content
     for _ in range(rng.randint(1, 3)):
         value = _altered(rng, value)
     try:
@@ -142,18 +151,72 @@ def _structured(rng: random.Random, content: bytes, suffix: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _altered(rng: random.Random, value: Any) -> Any:
-    if not isinstance(value, list | dict) or not value or rng.random() < 0.15:
+def _saved(rng: random.Random, content: bytes) -> bytes:
+    """Replace, drop or add values of what ``torch.save`` wrote, and of JSON that is kept in a tensor of bytes."""
+    value = torch.load(io.BytesIO(content), weights_only=True)
+    for _ in range(rng.randint(1, 3)):
+        value = _altered(rng, value, whole=0.03)
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def _archived(rng: random.Random, content: bytes) -> bytes:
+    """Damage one file of an archive, mostly the pickle, whose check sum then is right again."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as whole,
+        zipfile.ZipFile(buffer, "w", rng.choice((0, 0, 0, 8))) as damaged,
+    ):
+        names = whole.namelist()
+        chosen = names[0] if rng.random() < 0.7 else rng.choice(names)
+        for name in names:
+            data = whole.read(name)
+            if name == chosen:
+                for _ in range(rng.randint(1, 3)):
+                    data = rng.choice(BINARY)(rng, data, [data])
+            damaged.writestr(zipfile.ZipInfo(name), data, compress_type=damaged.compression)
+    return buffer.getvalue()
+
+
+def _damaged_tensor(rng: random.Random, tensor: Tensor) -> Tensor:
+    if tensor.numel() > 1 << 16:  # claimed already
+        return tensor
+    if tensor.dtype == torch.uint8 and rng.random() < 0.8:
+        text = bytes(tensor.flatten().tolist())
+        if text[:1] == b"{":
+            text = _structured(rng, text, ".json") if rng.random() < 0.8 else rng.choice(TEXT)(rng, text, [text])
+            return torch.tensor(list(text), dtype=torch.uint8)
+    some = tensor.flatten()[:1] if tensor.numel() else torch.zeros(1, dtype=tensor.dtype)
+    value = rng.choice((0, 1, -1, 2**31, float("nan"), float("inf")))
+    kinds: tuple[Callable[[], Tensor], ...] = (
+        lambda: some.expand(10**9),  # claims what it has not
+        lambda: some.expand(10**3, *tensor.shape),
+        lambda: some.reshape(()),
+        lambda: tensor[None],
+        lambda: tensor[:0] if tensor.ndim else tensor.reshape(1)[:0],
+        lambda: tensor.to(rng.choice((torch.float64, torch.float16, torch.complex64, torch.int64, torch.bool))),
+        lambda: torch.full(tensor.shape, float(value)),
+    )
+    return rng.choice(kinds)()
+
+
+def _altered(rng: random.Random, value: Any, whole: float = 0.15) -> Any:
+    if isinstance(value, Tensor) and rng.random() > whole:
+        return _damaged_tensor(rng, value)
+    if not isinstance(value, list | dict) or not value or rng.random() < whole:
         return rng.choice(VALUES)
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-    key, copy = rng.choice(keys), value.copy()
+    # among weights, those of a record come as often as in small files
+    named = [key for key in keys if isinstance(key, str) and key.startswith("record")]
+    key, copy = rng.choice(named if named and rng.random() < 0.5 else keys), value.copy()
     kind = rng.random()
-    if kind < 0.1:
+    if kind < whole * 2 / 3:
         del copy[key]
-    elif kind < 0.2 and isinstance(copy, dict):
+    elif kind < whole * 4 / 3 and isinstance(copy, dict):
         copy[rng.choice(("x", "source", "sources", "name", "box", "voxel_size", 1, None, "_target_"))] = rng.choice(
             VALUES
         )
     else:
-        copy[key] = _altered(rng, value[key])
+        copy[key] = _altered(rng, value[key], whole)
     return copy

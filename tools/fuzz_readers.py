@@ -8,17 +8,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mrcfile
 import numpy as np
 import torch
+from ignite.engine import Engine
+from torch import nn
 
 from monai_cryo._refusals import find_refusal, is_refusal
 from monai_cryo.bundle import ModelRecord, read_model
 from monai_cryo.data import StarParticles, load_labelled, preprocessing
+from monai_cryo.handlers import AverageWeights, Checkpoints, KeepBest
 from monai_cryo.io import open_tomogram, positions, read_mrc, read_mtf, read_picks_csv, read_star, star_text, write_mrc
-from monai_cryo.networks import TwoBranchNet
+from monai_cryo.networks import TwoBranchNet, with_facts
 from monai_cryo.templates import density_from_map, load_templates, read_structure
 from monai_cryo.transforms import NormalizeSpectrum, Standardize
 
@@ -178,6 +182,42 @@ def _read_model(path: Path) -> None:
     read_model(path).network()
 
 
+def _run(folder: Path, decay: float | None, resume: str | None = None) -> tuple[Engine, Checkpoints]:
+    """Make a small training of two epochs of two iterations, with all that a checkpoint keeps."""
+    torch.manual_seed(0)
+    network = with_facts(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)), {"classes": ["a", "b"]})
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+
+    def step(engine: Engine, batch: Any) -> None:
+        optimizer.zero_grad()
+        network(torch.ones(2, 2)).sum().backward()
+        optimizer.step()
+
+    engine, average = Engine(step), AverageWeights(network, decay)
+    engine.state.max_epochs, engine.state.epoch_length = 2, 2
+    engine.data_loader = SimpleNamespace(dataset=range(4))  # type: ignore[attr-defined]
+    average.attach(engine)
+    state = {"network": network, "averaging": average, "optimizer": optimizer, "best": KeepBest(network, str(folder))}
+    return engine, Checkpoints(state, str(folder), resume=resume)
+
+
+def _checkpoints(folder: Path) -> Seeds:
+    found = []
+    for decay, epochs in ((0.9, 1), (None, 1)):
+        engine, checkpoints = _run(folder, decay)
+        engine.run([0, 0], max_epochs=epochs, epoch_length=2)
+        checkpoints.save(engine)
+        found.append((".pt", checkpoints.path.read_bytes()))
+    return found
+
+
+def _resume(path: Path) -> None:
+    """Go on from a checkpoint, to the end of the training."""
+    engine, checkpoints = _run(path.parent, 0.9, str(path))
+    checkpoints.load(engine, path)
+    engine.run([0, 0], max_epochs=2, epoch_length=2)
+
+
 def _tables(folder: Path) -> Seeds:
     full = "tomogram,class,x,y,z,score,size_vox\nTS_1,ribosome,1.00,2.00,3.00,0.9000,12\nTS_2,membrane,4,5,6,,3\n"
     return [(".csv", full.encode()), (".csv", b"x,y,z,class\n1,2,3,a\n4,5,6,b\n")]
@@ -199,6 +239,7 @@ READERS: dict[str, Reader] = {
     "map": Reader(_maps, lambda path: density_from_map(path, None, 10.0)),
     "dataset": Reader(_datasets, lambda path: load_labelled(str(path.parent), ["ribosome", "membrane"])),
     "model": Reader(_models, _read_model),
+    "checkpoint": Reader(_checkpoints, _resume),
     "picks": Reader(_tables, read_picks_csv),
     "mtf": Reader(_curves, read_mtf),
 }

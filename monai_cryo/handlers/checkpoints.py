@@ -171,7 +171,7 @@ class Checkpoints(Described):
             raise ValueError(f"{path} is no checkpoint of this bundle's training: {error}") from error
         for key in wanted:
             if facts.get(key) != wanted.get(key):
-                raise ValueError(f"{path} was trained with {key} {facts.get(key)!r}, not {wanted.get(key)!r}")
+                raise ValueError(f"{path} was trained with {key} {facts.get(key)!r:.300}, not {wanted.get(key)!r}")
         if size != _epoch_size(engine):
             ours = _epoch_size(engine)
             raise ValueError(

@@ -49,7 +49,7 @@ def read_mtf(path: str | os.PathLike[str]) -> list[list[float]]:
             rows = np.array([[float(v) for v in line.split()] for line in text.splitlines() if line.strip()])
     except (ValueError, IndexError, RuntimeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} must hold two columns of numbers, or a STAR file with an MTF: {error}") from error
-    if rows.ndim != 2 or rows.shape[0] < 2 or rows.shape[1] != 2 or not (np.diff(rows[:, 0]) > 0).all():
+    if rows.ndim != 2 or rows.shape[0] < 2 or rows.shape[1] != 2 or not (rows[1:, 0] > rows[:-1, 0]).all():
         raise ValueError(f"{file} must hold two columns, the first ascending; found shape {rows.shape}")
     if not np.isfinite(rows).all():
         raise ValueError(f"{file} must hold finite numbers, found NaN or infinity")

@@ -44,6 +44,13 @@ def test_no_curve(tmp_path, text):
         read_mtf(tmp_path / "none.txt")
 
 
+@pytest.mark.parametrize("text", ["-inf 1\n-inf 1\n0.5 1\n", "0 1\ninf 1\ninf 1\n", "0 1\nnan 1\n", "0 1\n1 nan\n"])
+def test_a_curve_of_no_numbers_is_refused_without_a_warning(tmp_path, text):
+    (tmp_path / "x.txt").write_text(text)
+    with pytest.raises(ValueError, match=r"x\.txt must hold (two columns|finite numbers)"):
+        read_mtf(tmp_path / "x.txt")
+
+
 def test_a_measured_spectrum_makes_noise_like_the_measured(tmp_path):
     state = np.random.RandomState(0)
     paths = []

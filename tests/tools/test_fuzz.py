@@ -16,7 +16,7 @@ from fuzz_readers import READERS, Reader
 import monai_cryo.io.mrc as inside
 from monai_cryo._refusals import is_refusal
 
-CASES = {"templates": 25, "model": 25}
+CASES = {"templates": 25, "model": 25, "checkpoint": 40}
 
 
 @pytest.mark.parametrize("name", READERS)
