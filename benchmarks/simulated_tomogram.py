@@ -19,7 +19,7 @@ from monai_cryo.transforms import RandCTF, RandDensityField, RandTiltSeries
 
 KINDS = {"cell": ("ribosome", "proteasome", "tric"), "bacterium": ("ribosome",)}
 """Specimen -> the classes it has: the first makes half of its particles, the others together a tenth."""
-SNRS = (0.03, 0.08, 0.2)  # of the projections, in turn
+SNRS = (0.02, 0.05, 0.15)  # of the projections, in turn
 SPECIMEN = 0.75  # of the depth: ice lies above and below
 MARGIN = 48  # voxels beyond the field of view along x: what a tilted specimen brings into it
 CROWD = (70e-6, 130e-6)  # particles a voxel of the specimen
@@ -104,7 +104,12 @@ def _population(
     few = [max(2, round(0.05 * count))] * len(rare)
     numbers = {**dict(zip(rare, few, strict=True)), first: main, "distractors": count - main - sum(few)}
     members = {**library.templates, "distractors": library.distractors}
-    return [(name, members[name][state.randint(len(members[name]))]) for name, n in numbers.items() for _ in range(n)]
+    people = []
+    for name, number in numbers.items():
+        odds = np.array([1 / int(member.mask.sum()) for member in members[name]])  # of a kind, small ones are many
+        chosen = state.choice(len(odds), number, p=odds / odds.sum())
+        people += [(name, members[name][n]) for n in chosen]
+    return people
 
 
 def _posed(template: Template, state: np.random.RandomState) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ import csv
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import torch
 from common import finish, machine, show_machine, table
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from simulated_tomogram import KINDS, simulate_scene
 
 from monai_cryo.bundle import TrainedModel, bundle_root, read_model
@@ -66,12 +67,17 @@ def score(
     found: Picks,
     places: NDArray[np.float64],
     names: Sequence[str],
-    classes: Iterable[str],
+    classes: Collection[str],
     distance: float,
     face: int = 0,
+    others_count: bool = True,
 ) -> Scores:
-    """Count what was found of each class, so many voxels away from the edges of the field of view."""
+    """Count what was found of each class, so many voxels away from the edges of the field of view.
+
+    A pick on an object of none of the classes is false, or left out.
+    """
     result = {}
+    others = cKDTree(places[[name not in classes for name in names]])
     inside = [np.array([face, face]), np.array(found.shape[1:]) - 1 - face]
     for name in classes:
         mine, theirs = (
@@ -81,6 +87,9 @@ def score(
         )
         values = found.scores[mine]
         partner, _ = match_points(found.index[mine], places[theirs], distance, values)
+        if not others_count and others.n:
+            left = (partner >= 0) | (others.query(found.index[mine])[0] > distance)
+            values, partner = values[left], partner[left]
         above = values[:, None] >= THRESHOLDS - 1e-9
         result[name] = Counts((above & (partner >= 0)[:, None]).sum(0), above.sum(0), int(theirs.sum()))
     return result
@@ -187,23 +196,25 @@ def study_deepfinder(options: argparse.Namespace, model: TrainedModel) -> Iterat
     """Read the tomograms of DeepFinder's example data; yield the scores after each."""
     diameters = particle_diameters(model.classes, load_templates(options.templates or "robust"))
     reader = TomogramReader(model, diameters, device=options.device)
-    results = []
+    ways: Ways = {}
     for path, places, names in labelled(options.deepfinder):
         known = [name for name in dict.fromkeys(names) if name in diameters]
         if not known:
             raise SystemExit(
                 f"{path.name} has {', '.join(dict.fromkeys(names))}: none of the model's {', '.join(diameters)}"
             )
-        if not results:
+        if not ways:
             others = [name for name in dict.fromkeys(names) if name not in known]
             print(f"scored: {', '.join(known)}; there, but unknown to the model: {', '.join(others) or 'none'}")
         with tempfile.TemporaryDirectory() as scratch:
             found = reader.read(open_tomogram(path), scratch).picks(diameters, min_score=THRESHOLDS[0])
-        results.append(score(found, places, names, known, options.distance))
+        for way, strict in (("deepfinder", True), ("deepfinder, but for objects of other classes", False)):
+            scores = score(found, places, names, known, options.distance, others_count=strict)
+            ways.setdefault(way, []).append(scores)
         print(
             f"{path.name}: {len(names)} objects, {sum(name in known for name in names)} of classes scored", flush=True
         )
-        yield {"deepfinder": results}
+        yield ways
 
 
 def at(values: NDArray[np.float64], threshold: float) -> float:

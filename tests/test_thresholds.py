@@ -50,6 +50,10 @@ def test_counts_at_thresholds(thresholds: ModuleType) -> None:
         assert thresholds.at(counts["a"].matched, threshold) == matched
         assert thresholds.at(counts["a"].f1, threshold) == pytest.approx(2 * matched / (picks + 2))
     assert not counts["b"].picks.any()
+    for place, picks in ((index[0] + 30, 3), (index[2] + 1, 2)):
+        places[2] = place
+        left = thresholds.score(found, places, ["a", "a", "b", "a"], ["a"], 8.0, 8, others_count=False)["a"]
+        assert (thresholds.at(left.picks, 0.2), thresholds.at(left.matched, 0.2)) == (picks, 2)
 
 
 def test_objects_of_label_volumes(thresholds: ModuleType, tmp_path: Path) -> None:
