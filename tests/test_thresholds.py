@@ -24,6 +24,7 @@ def thresholds(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("thresholds")
 
 
+@pytest.mark.slow
 def test_a_scene_is_known(thresholds: ModuleType) -> None:
     library = load_templates("unseen")
     scenes = [thresholds.simulate_scene(library, "bacterium", 0, 2, SHAPE) for _ in range(2)]
