@@ -122,7 +122,7 @@ def _check_settings(options: argparse.Namespace, model: Any) -> None:
 
     path: Path = options.output / "settings.json"
     settings = {"model": model_digest(model), "absent": model.absent}
-    settings |= {name: getattr(options, name) for name in ("apix", "invert", "tta")}
+    settings |= {name: getattr(options, name) for name in ("apix", "star_apix", "invert", "tta")}
     if path.is_file() and not options.overwrite:
         try:
             before = json.loads(path.read_text(encoding="utf-8"))

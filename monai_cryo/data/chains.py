@@ -27,6 +27,7 @@ from monai_cryo._described import Described
 from monai_cryo.data.grid import FitToGridd
 from monai_cryo.data.labelled import CheckMaskd, FillMaskd
 from monai_cryo.io import MRCReader, MRCWriter
+from monai_cryo.io.header import check_voxel_size
 from monai_cryo.networks import TwoBranchTensorNet
 
 __all__ = ["CheckVolumed", "DecodePredictiond", "LoadSubtomogramd", "list_images", "postprocessing", "preprocessing"]
@@ -166,10 +167,12 @@ class LoadSubtomogramd(Described, LoadImaged):
     ------
     FileNotFoundError, ValueError
         If a file cannot be read, or its voxel size is 0 or 1 Å, which many programs write for "unknown", and none is
-        given.
+        given, or the one given cannot be.
     """
 
     def __init__(self, keys: KeysCollection, voxel_size: float | None = None) -> None:
+        if voxel_size is not None:
+            check_voxel_size(voxel_size)
         self._reader = _DoubtingReader(voxel_size=voxel_size)
         super().__init__(keys, reader=self._reader, allow_missing_keys=True)
 

@@ -121,6 +121,18 @@ class NormalizedTomogram:
     window: Block
 
 
+def check_normalization(transform: Transform) -> None:
+    """Refuse what cannot be measured on a whole tomogram.
+
+    Raises
+    ------
+    ValueError
+        If the transform is neither `Standardize` nor `NormalizeSpectrum`.
+    """
+    if not isinstance(transform, Standardize | NormalizeSpectrum):
+        raise ValueError(f"tomograms can be read with Standardize or NormalizeSpectrum, the model has {transform!r}")
+
+
 def normalize_tomogram(
     volume: NDArray[Any],
     transform: Transform,
@@ -154,6 +166,7 @@ def normalize_tomogram(
     ValueError
         If the volume holds values that are not finite, or one value everywhere, or the transform is another one.
     """
+    check_normalization(transform)
     sign = -1.0 if negate else 1.0
     each = fixed_parts(Standardize("item"))
 
@@ -167,8 +180,7 @@ def normalize_tomogram(
             return sign * standard(part)
 
         return NormalizedTomogram(volume, block, block if transform.scope == "batch" else window)
-    if not isinstance(transform, NormalizeSpectrum):
-        raise ValueError(f"tomograms can be read with Standardize or NormalizeSpectrum, the model has {transform!r}")
+    assert isinstance(transform, NormalizeSpectrum)
     spectrum = SpectrumFilter(volume, transform, box)
     result = np.memmap(scratch, np.float32, "w+", shape=volume.shape)
     starts = list(product(*(range(0, n, _PIECE) for n in volume.shape)))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from monai_cryo.inferers.dense import DenseInferer
 from monai_cryo.inferers.look import Reading, WindowInferer
-from monai_cryo.inferers.normalize import normalize_tomogram
+from monai_cryo.inferers.normalize import check_normalization, normalize_tomogram
 from monai_cryo.inferers.picks import pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
 from monai_cryo.inferers.windows import WINDOW
@@ -81,6 +81,7 @@ class TomogramReader:
                 f"{model.path}: tomograms are read with a TwoBranchNet of boxes of {WINDOW} voxels, "
                 f"found {type(network).__name__} of boxes of {model.box}"
             )
+        check_normalization(model.normalize)
         self.model, self.negate = model, model.negates(contrast)
         self.contrast = contrast
         self.diameters_a = {name: size for name, size in diameters_a.items() if name not in model.absent}

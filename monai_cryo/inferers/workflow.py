@@ -100,7 +100,7 @@ class TomogramWorkflow:
     pick
         List the particles, too: of the classes that the reader has diameters of.
     min_score
-        Of picks.
+        Of picks, 0..1.
     save_scores
         Write each class's map as ``<name>_<class>.mrc``.
     overwrite
@@ -126,6 +126,8 @@ class TomogramWorkflow:
     ) -> None:
         self.reader, self.output_dir = reader, Path(output_dir)
         self.pick = pick
+        if not 0 <= min_score <= 1:
+            raise ValueError(f"min_score must be 0 to 1, got {min_score}")
         self.min_score, self.save_scores = min_score, save_scores
         self.overwrite, self.picture = overwrite, picture
         self.listed = dict(listed or {})
@@ -152,7 +154,7 @@ class TomogramWorkflow:
             ``refused.csv``.
         """
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        mine = [path for path in my_share(paths) if not self._finished(path)]
+        mine = [path for path in my_share(paths) if not self._finished(path, voxel_size)]
         refused: list[tuple[Path, str]] = []
         # what a header tells is told before anything long begins; a compressed file is only opened once
         todo = []
@@ -176,9 +178,8 @@ class TomogramWorkflow:
         return [record for record in found if record is not None]
 
     def _open(self, path: Path, voxel_size: float | None) -> Tomogram:
-        entry = self.listed.get(tomogram_name(path))
-        tomogram = open_tomogram(path, voxel_size or (entry.voxel_size if entry else None))
-        if entry is not None:
+        tomogram = open_tomogram(path, self._voxel_size(path, voxel_size))
+        if entry := self.listed.get(tomogram_name(path)):
             entry.check(tomogram.data.shape, tomogram.voxel_size)
         model, shape = self.reader.model, tomogram.data.shape
         if max(shape) * tomogram.voxel_size <= model.voxel_size * model.box:
@@ -187,6 +188,11 @@ class TomogramWorkflow:
                 f"of {model.voxel_size * model.box:.0f} Å: this is a subtomogram, read it with `monai_cryo classify`"
             )
         return tomogram
+
+    def _voxel_size(self, path: Path, voxel_size: float | None) -> float | None:
+        """Å, what is believed in place of a header."""
+        entry = self.listed.get(tomogram_name(path))
+        return voxel_size or (entry.voxel_size if entry else None)
 
     def _one(self, path: Path, voxel_size: float | None, count: str) -> None:
         began, name = time.monotonic(), tomogram_name(path)
@@ -203,7 +209,8 @@ class TomogramWorkflow:
 
                 reading = self.reader.read(tomogram, part / "scratch", show)
             picks = reading.picks(self.reader.diameters_a, min_score=self.min_score) if self.pick else None
-            record = TomogramRecord(name, path.stat().st_size, self.settings, reading.covered(), picks)
+            settings = self._settings(path, voxel_size)
+            record = TomogramRecord(name, path.stat().st_size, settings, reading.covered(), picks)
             self._write(part, name, reading, record)
             del reading, tomogram
             shutil.rmtree(part / "scratch")
@@ -214,10 +221,11 @@ class TomogramWorkflow:
             shutil.rmtree(part, ignore_errors=True)
         print(f"{record.summary()}  {time.monotonic() - began:.0f} s", flush=True)
 
-    @property
-    def settings(self) -> dict[str, Any]:
+    def _settings(self, path: Path, voxel_size: float | None) -> dict[str, Any]:
         """All that a record depends on, plain values."""
-        return {**self.reader.settings, "picking": {"min_score": self.min_score} if self.pick else None}
+        size = self._voxel_size(path, voxel_size)
+        believed = {} if size is None else {"voxel_size": size}
+        return {**self.reader.settings, **believed, "picking": {"min_score": self.min_score} if self.pick else None}
 
     def _write(self, folder: Path, name: str, reading: TomogramReading, record: TomogramRecord) -> None:
         from monai_cryo.visualize.tomogram import draw_tomogram
@@ -230,16 +238,16 @@ class TomogramWorkflow:
             figure = draw_tomogram(reading, record.picks, self.reader.diameters_a, title=name)
             figure.savefig(folder / f"{name}.png", dpi=110)
 
-    def _finished(self, path: Path) -> bool:
+    def _finished(self, path: Path, voxel_size: float | None) -> bool:
         """Whether all that is asked of a tomogram is there."""
         name = tomogram_name(path)
         record = None if self.overwrite else read_record(self.output_dir / f"{name}.json")
         if record is None:
             return False
-        old, new = dict(record.settings), self.settings
+        old, new = dict(record.settings), self._settings(path, voxel_size)
         picked, wanted = old.pop("picking", None), new.pop("picking")
         if old != new or record.size_bytes != path.stat().st_size:
-            changed = [key for key in new if old.get(key) != new[key]] or ["the file itself"]
+            changed = [key for key in {**new, **old} if old.get(key) != new.get(key)] or ["the file itself"]
             raise ValueError(
                 f"{self.output_dir / name}.json was made with another {', '.join(changed)}: "
                 "pass --overwrite, or another --output"

@@ -16,7 +16,16 @@ import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 from mrcfile.utils import byte_order_from_machine_stamp, data_dtype_from_header, data_shape_from_header
 
-__all__ = ["EXPECTED", "VOXEL_SIZES_A", "MRCHeader", "Triple", "check_packed", "read_header", "truncated"]
+__all__ = [
+    "EXPECTED",
+    "VOXEL_SIZES_A",
+    "MRCHeader",
+    "Triple",
+    "check_packed",
+    "check_voxel_size",
+    "read_header",
+    "truncated",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +129,19 @@ def read_header(path: Path, ndim: int, *, believed: bool = True) -> MRCHeader:
             "pass the true one in Å (voxel_size)"
         )
     return header
+
+
+def check_voxel_size(voxel_size: float) -> None:
+    """Refuse a voxel size in Å, given in place of a header's, that no tomogram has: nm or pm, or a slip.
+
+    Raises
+    ------
+    ValueError
+        If it is outside `VOXEL_SIZES_A`.
+    """
+    low, high = VOXEL_SIZES_A
+    if not low <= voxel_size <= high:
+        raise ValueError(f"a voxel size of {voxel_size:g} Å was given, expected {low:g} to {high:g} Å")
 
 
 def check_packed(path: Path, unpacked: int) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from monai_cryo.io.atomic import replacing
-from monai_cryo.io.header import read_header
+from monai_cryo.io.header import check_voxel_size, read_header
 from monai_cryo.io.mrc import read_mrc
 from monai_cryo.physics.resampling import covered_shape, evaluate, low_pass, same_voxel_size
 
@@ -75,14 +75,18 @@ def open_tomogram(path: str | os.PathLike[str], voxel_size: float | None = None)
     ------
     FileNotFoundError, ValueError
         If it cannot be read (see `read_mrc`), its header holds no voxel size (0, or 1 Å, which many programs write for
-        "unknown") and none is given, or the voxels are no cubes (to a hundredth).
+        "unknown") and none is given, the one given cannot be, or the voxels are no cubes (to a hundredth).
     """
     path = Path(path)
+    if voxel_size is not None:
+        check_voxel_size(voxel_size)
     header = read_header(path, 3, believed=voxel_size is None)
     sizes = header.voxel_size
     if voxel_size is None:
         if sizes is None or sizes == (1.0, 1.0, 1.0):
-            raise ValueError(f"{path}: the header's voxel size is {sizes and 1.0} Å, pass the true one in Å")
+            raise ValueError(
+                f"{path}: the header's voxel size is {0 if sizes is None else 1} Å, pass the true one in Å"
+            )
         if max(sizes) - min(sizes) > _ANISOTROPY * max(sizes):
             raise ValueError(f"{path}: expected cubic voxels, found {sizes} Å (z, y, x); pass voxel_size in Å")
         voxel_size = sizes[2]

@@ -8,7 +8,7 @@ import torch
 
 from monai_cryo.bundle import ModelRecord
 from monai_cryo.networks import TwoBranchNet
-from monai_cryo.transforms import NormalizeSpectrum, Standardize
+from monai_cryo.transforms import MTF, NormalizeSpectrum, Standardize
 
 CLASSES = ["ribosome", "membrane", "background"]
 
@@ -33,3 +33,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spectrum_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return one that wants the common spectrum."""
     return save_model(tmp_path_factory.mktemp("model") / "model.pt", NormalizeSpectrum())
+
+
+@pytest.fixture(scope="session")
+def mtf_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return one that is normalised as no tomogram can be."""
+    return save_model(tmp_path_factory.mktemp("model") / "model.pt", MTF())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 
@@ -202,6 +204,50 @@ def test_another_model_does_not_go_on_with_a_table(
     capsys.readouterr()
     assert call(spectrum_model, folder, "in") == 1
     assert "the table there was made with another model: pass --overwrite" in capsys.readouterr().err
+    assert call(model, folder, "in", "--apix", "12", "--star_apix", "3") == 1
+    assert "the table there was made with another apix, star_apix: pass" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["unknown", "one", "oblong", "cut", "ended", "damaged", "packed"])
+def test_tomograms_that_cannot_be_read_are_refused_first(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture, name: str
+) -> None:
+    plain = folder / "tomograms" / "TS_1_10.00Apx.mrc"
+    whole = plain.read_bytes()
+    packed = gzip.compress(whole)
+    sizes = {"one": (1.0, 1.0, 1.0), "oblong": (12.0, 10.0, 10.0), "unknown": (0.0, 0.0, 0.0)}
+    content = {"cut": whole[:-40], "ended": packed[:9999], "damaged": packed[:-8] + bytes(8), "packed": b"\x1f\x8b no"}
+    if name in sizes:
+        with mrcfile.open(plain, "r+") as mrc:
+            mrc.voxel_size = sizes[name]
+    elif name == "cut":
+        plain.write_bytes(content[name])
+    else:
+        plain.unlink()
+        plain.with_name(f"{plain.name}.gz").write_bytes(content[name])
+    says = {
+        "unknown": "the header's voxel size is 0 Å, pass the true one",
+        "one": "the header's voxel size is 1 Å, pass the true one",
+        "oblong": "expected cubic voxels, found (10.0, 10.0, 12.0) Å",
+        "cut": "truncated, holds",
+        "ended": "ended before the end-of-stream marker",
+        "damaged": "CRC check failed",
+        "packed": "expected an MRC2014 file",
+    }
+    assert call(model, folder, "p.star", "--tomograms", str(folder / "tomograms")) == 1
+    err = capsys.readouterr().err
+    assert f"monai_cryo: error: {plain}" in err
+    assert says[name] in err
+    assert err.count("\n") == 1
+    assert not (folder / "out").exists()
+
+
+def test_a_voxel_size_in_other_units_is_refused(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    for inputs, more in (("p.star", ["--tomograms", str(folder / "tomograms")]), ("in", [])):
+        assert call(model, folder, inputs, "--apix", "0.05", *more) == 1
+        err = capsys.readouterr().err
+        assert "a voxel size of 0.05 Å was given, expected 0.2 to 100 Å" in err
+        assert err.count("\n") == 1
 
 
 def test_bright_protein_and_other_voxel_sizes_are_read_alike(model: Path, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import subprocess
@@ -135,6 +136,8 @@ def test_results_of_other_settings_are_not_mixed(model: Path, folder: Path, caps
     assert call("segment", model, folder, "--no_picture") == 0
     assert call("segment", model, folder, "--no_picture", "--invert") == 1
     assert "a.json was made with another negate: pass --overwrite" in capsys.readouterr().err
+    assert call("segment", model, folder, "--no_picture", "--apix", "12") == 1
+    assert "a.json was made with another voxel_size: pass --overwrite" in capsys.readouterr().err
     assert call("segment", model, folder, "--no_picture", "--invert", "--overwrite") == 0
 
 
@@ -162,20 +165,29 @@ def test_broken_files_are_listed_and_the_others_read(model: Path, folder: Path, 
     with mrcfile.open(folder / "in" / "nan.mrc", "r+") as mrc:
         mrc.data[0, 0, 0] = np.nan
     write_mrc(folder / "in" / "nothing.mrc", np.ones(SHAPE, np.float32), 10.0)
+    packed = gzip.compress(whole)
+    (folder / "in" / "ended.mrc.gz").write_bytes(packed[: len(packed) // 2])
+    (folder / "in" / "damaged.mrc.gz").write_bytes(packed[:-8] + bytes(8))
     write_mrc(folder / "in" / "small.mrc", np.random.default_rng(0).normal(size=(40, 40, 40)).astype(np.float32), 10.0)
     for name, size in (("one", 1.0), ("oblong", (10.0, 10.0, 12.0))):
         write_mrc(folder / "in" / f"{name}.mrc", np.zeros(SHAPE, np.float32), size)
+    write_mrc(folder / "in" / "unknown.mrc", np.zeros(SHAPE, np.float32), 10.0)
+    with mrcfile.open(folder / "in" / "unknown.mrc", "r+") as mrc:
+        mrc.header.cella = (0, 0, 0)
     assert call("segment", model, folder, "--no_picture") == 1
     with (folder / "out" / "refused.csv").open() as stream:
         reasons = {Path(row["file"]).name: row["reason"] for row in csv.DictReader(stream)}
-    assert "the header's voxel size is 1.0 Å, pass the true one" in reasons["one.mrc"]
+    assert "the header's voxel size is 1 Å, pass the true one" in reasons["one.mrc"]
+    assert "the header's voxel size is 0 Å, pass the true one" in reasons["unknown.mrc"]
+    assert "ended before the end-of-stream marker" in reasons["ended.mrc.gz"]
+    assert "CRC check failed" in reasons["damaged.mrc.gz"]
     assert "one value everywhere" in reasons["nothing.mrc"]
     assert "NaN" in reasons["nan.mrc"]
     assert "expected cubic voxels" in reasons["oblong.mrc"]
     assert "this is a subtomogram" in reasons["small.mrc"]
     assert {"cut.mrc", "packed.mrc.gz"} < set(reasons)
     assert all(str(folder) in reason for reason in reasons.values())
-    assert capsys.readouterr().err.splitlines()[-1].startswith("monai_cryo: error: 7 of 9 tomograms refused: ")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("monai_cryo: error: 10 of 12 tomograms refused: ")
     assert {"a_labels.mrc", "b_labels.mrc"} <= set(names(folder / "out"))
 
 
@@ -184,6 +196,10 @@ def test_broken_files_are_listed_and_the_others_read(model: Path, folder: Path, 
     [
         ("pick", ["--diameter", "groel=150"], "the model has no class 'groel'"),
         ("segment", ["--device", "nodevice"], "--device nodevice"),
+        ("pick", ["--min_score", "2"], "min_score must be 0 to 1, got 2.0"),
+        ("pick", ["--min_score", "nan"], "min_score must be 0 to 1, got nan"),
+        ("pick", ["--absent", "groel"], "absent must list classes of the model (ribosome, membrane, background)"),
+        ("pick", ["--model", "nowhere.pt"], "no model file nowhere.pt"),
     ],
 )
 def test_wrong_options_end_in_one_line(
@@ -194,6 +210,33 @@ def test_wrong_options_end_in_one_line(
     assert message in err
     assert err.count("\n") == 1
     assert not (folder / "out").exists()
+
+
+def test_a_model_of_another_spectrum_is_refused_first(
+    mtf_model: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert call("segment", mtf_model, folder) == 1
+    err = capsys.readouterr().err
+    assert "tomograms can be read with Standardize or NormalizeSpectrum, the model has MTF" in err
+    assert err.count("\n") == 1
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("size", ["1000", "0.1"])
+def test_a_voxel_size_in_other_units_is_refused_first(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture, size: str
+) -> None:
+    assert call("pick", model, folder, "--apix", size, inputs="in/a.mrc") == 1
+    err = capsys.readouterr().err
+    assert f"1 of 1 tomograms refused: {folder / 'in' / 'a.mrc'}: a voxel size of {size} Å was given, expected" in err
+    assert "Traceback" not in err
+
+
+def test_a_tomogram_thinner_than_a_block_is_read(model: Path, folder: Path) -> None:
+    thin = np.random.default_rng(0).normal(size=(4, 60, 60)).astype(np.float32)
+    write_mrc(folder / "thin.mrc", thin, 10.0)
+    assert call("segment", model, folder, "--no_picture", inputs="thin.mrc") == 0
+    assert read_mrc(folder / "out" / "thin_labels.mrc")[0].shape == thin.shape
 
 
 def test_inputs_that_are_not_there_or_have_one_name(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:

@@ -52,7 +52,8 @@ def test_a_plain_file_is_mapped_and_a_compressed_one_read(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("size", "message"), [(0.0, "None"), (1.0, r"1\.0 Å, pass the true one"), ((10.0, 10, 12), "expected cubic voxels")]
+    ("size", "message"),
+    [(0.0, "is 0 Å, pass"), (1.0, "is 1 Å, pass the true one"), ((10.0, 10, 12), "expected cubic voxels")],
 )
 def test_a_doubtful_voxel_size_is_refused_unless_given(tmp_path: Path, size: object, message: str) -> None:
     with mrcfile.new(tmp_path / "a.mrc") as mrc:
