@@ -206,7 +206,7 @@ def _altered(rng: random.Random, value: Any, whole: float = 0.15) -> Any:
         return _damaged_tensor(rng, value)
     if not isinstance(value, list | dict) or not value or rng.random() < whole:
         return rng.choice(VALUES)
-    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    keys: list[Any] = list(value) if isinstance(value, dict) else list(range(len(value)))
     # among weights, those of a record come as often as in small files
     named = [key for key in keys if isinstance(key, str) and key.startswith("record")]
     key, copy = rng.choice(named if named and rng.random() < 0.5 else keys), value.copy()

@@ -195,7 +195,7 @@ def _run(folder: Path, decay: float | None, resume: str | None = None) -> tuple[
 
     engine, average = Engine(step), AverageWeights(network, decay)
     engine.state.max_epochs, engine.state.epoch_length = 2, 2
-    engine.data_loader = SimpleNamespace(dataset=range(4))  # type: ignore[attr-defined]
+    engine.data_loader = SimpleNamespace(dataset=range(4))
     average.attach(engine)
     state = {"network": network, "averaging": average, "optimizer": optimizer, "best": KeepBest(network, str(folder))}
     return engine, Checkpoints(state, str(folder), resume=resume)

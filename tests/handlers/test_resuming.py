@@ -39,7 +39,7 @@ def make(folder: Path, optimizer: str = "AdamW", decay: float | None = 0.9) -> R
     steps = OPTIMIZERS[optimizer](parameters)
     engine = Engine(lambda engine, batch: None)
     engine.state.max_epochs, engine.state.epoch_length = 2, 2
-    engine.data_loader = SimpleNamespace(dataset=range(4))  # type: ignore[attr-defined]
+    engine.data_loader = SimpleNamespace(dataset=range(4))
     average = AverageWeights(network, decay)
     state = {"network": network, "averaging": average, "optimizer": steps, "best": KeepBest(network, str(folder))}
     return Run(
