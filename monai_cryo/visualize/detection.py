@@ -64,7 +64,8 @@ def write_precision_recall(
         for n, (name, rows) in enumerate(curves.items()):
             colour, style = COLOURS[n % len(COLOURS)], ("-", "--", ":")[n // len(COLOURS) % 3]
             recalls, precisions = [row[2] for row in rows], [row[1] for row in rows]
-            ax.plot(recalls, precisions, style, color=colour, label=name, linewidth=1.2)
+            dot = "o" if len(rows) == 1 else ""  # picks of one score are no line
+            ax.plot(recalls, precisions, style, marker=dot, color=colour, label=name, linewidth=1.2)
         ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", title=title)
         ax.grid(alpha=0.3)
         if curves:

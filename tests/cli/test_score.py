@@ -143,6 +143,9 @@ def test_curves(project: Path) -> None:
     assert drawn.shape[0] > 300
     red = (abs(drawn - [0xE6 / 255, 0x19 / 255, 0x4B / 255]) < 0.05).all(-1)
     assert red.sum() > 100
+    assert score(project, "truth.csv", "truth.csv", "--same", "particle=particle", "--curves", str(image)) == 0
+    drawn = picture.imread(image)[..., :3]  # picks without scores are one point
+    assert (abs(drawn - [0xE6 / 255, 0x19 / 255, 0x4B / 255]) < 0.05).all(-1).sum() > 40
 
 
 @pytest.mark.filterwarnings("always")
