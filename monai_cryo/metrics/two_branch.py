@@ -16,7 +16,6 @@ from monai.utils import convert_to_tensor, evenly_divisible_all_gather
 from torch import Tensor
 
 from monai_cryo._described import Described
-from monai_cryo.metrics.masks import selected_masks
 from monai_cryo.networks.output import check_output
 
 __all__ = ["TwoBranchMetrics"]
@@ -107,11 +106,17 @@ class TwoBranchMetrics(Described, Metric):
         for index in true_class.tolist():
             if not 0 <= index < num_classes:
                 raise ValueError(f"class must lie in 0..{num_classes - 1}, got {index}")
-        columns = [true_class, logits.argmax(1)]
+        predicted = logits.argmax(1)
+        columns = [true_class, predicted]
+        # what `selected_masks` puts into a channel a class, in one: the other channels are empty
+        drawn = masks[torch.arange(len(masks), device=masks.device), predicted][:, None].sigmoid().contiguous()
+        y = (true_mask > 0.5).contiguous()
+        right = predicted == true_class
         for threshold in self.thresholds:
-            y_pred, y = selected_masks(logits, masks, true_class, true_mask, threshold)
-            iou = compute_iou(y_pred, y, ignore_empty=True)[torch.arange(len(y), device=y.device), true_class]
-            agreement = (y_pred.any(1) == y.any(1)).float().mean((1, 2, 3))
+            y_pred = drawn >= threshold
+            iou = compute_iou(y_pred, y, ignore_empty=True)[:, 0]
+            iou = iou.where(right | iou.isnan(), 0)
+            agreement = (y_pred == y).float().mean((1, 2, 3, 4))
             columns += [iou, agreement.where(~iou.isnan(), torch.nan)]
         self._rows.append(torch.stack(columns, 1).cpu().double())
 
