@@ -21,7 +21,17 @@ from monai_cryo._refusals import find_refusal, is_refusal
 from monai_cryo.bundle import ModelRecord, read_model
 from monai_cryo.data import StarParticles, load_labelled, preprocessing
 from monai_cryo.handlers import AverageWeights, Checkpoints, KeepBest
-from monai_cryo.io import open_tomogram, positions, read_mrc, read_mtf, read_picks_csv, read_star, star_text, write_mrc
+from monai_cryo.io import (
+    open_tomogram,
+    positions,
+    read_mrc,
+    read_mtf,
+    read_picks_csv,
+    read_star,
+    read_tomogram_list,
+    star_text,
+    write_mrc,
+)
 from monai_cryo.networks import TwoBranchNet, with_facts
 from monai_cryo.templates import density_from_map, load_templates, read_structure
 from monai_cryo.transforms import NormalizeSpectrum, Standardize
@@ -125,6 +135,19 @@ def _read_star(path: Path) -> None:
             refusals.append(error)
     if len(refusals) == len(ways):
         raise refusals[0]
+
+
+def _lists(folder: Path) -> Seeds:
+    columns: dict[str, list[object]] = {"rlnTomoName": ["TS_1", "TS_2"]}
+    columns |= {f"rlnTomoSize{axis}": [40, 41] for axis in "XYZ"}
+    columns |= {"rlnTomoTiltSeriesPixelSize": [5.0, 5.5], "rlnTomoTomogramBinning": [2.0, 2]}
+    columns |= {"rlnTomoReconstructedTomogram": ["TS_1.mrc", "None"], "rlnTomoReconstructedTomogramHalf1": ["a", "b"]}
+    return [(".star", star_text("global", columns).encode())]
+
+
+def _read_list(path: Path) -> None:
+    for listed in read_tomogram_list(path).values():
+        listed.check((20, 20, 20), listed.voxel_size or 10.0)
 
 
 def _structures(folder: Path) -> Seeds:
@@ -234,6 +257,7 @@ READERS: dict[str, Reader] = {
     "subtomogram": Reader(_volumes, _read_subtomogram),
     "tomogram": Reader(_volumes, open_tomogram),
     "star": Reader(_stars, _read_star),
+    "list": Reader(_lists, _read_list),
     "structure": Reader(_structures, _read_structure),
     "templates": Reader(_libraries, load_templates),
     "map": Reader(_maps, lambda path: density_from_map(path, None, 10.0)),
