@@ -6,12 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from monai_cryo._refusals import is_refusal, show_error
 from monai_cryo._typing import parse_contrast
 from monai_cryo.io import atomic
-from monai_cryo.networks import facts_in
+from monai_cryo.networks import FactSheet
 
 
 def caught(call, *args, **options):
@@ -37,9 +36,12 @@ def test_only_what_this_package_raises_is_a_refusal(call, args, refused):
 
 
 def test_a_value_error_that_no_raise_statement_of_the_package_raised_is_a_defect():
-    """`json.loads` within the package stumbles over what was never checked."""
-    broken = torch.tensor(list(b"{"), dtype=torch.uint8)
-    assert not is_refusal(caught(facts_in, {"record._extra_state": broken}))
+    """`json.dumps` within the package stumbles over what was never checked."""
+    sheet = FactSheet({})
+    sheet.facts["itself"] = sheet.facts
+    error = caught(sheet.get_extra_state)
+    assert isinstance(error, ValueError)
+    assert not is_refusal(error)
 
 
 def raise_wrapped(error):
