@@ -7,7 +7,7 @@ from monai_cryo.inferers.diameters import particle_diameters
 from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer
 from monai_cryo.inferers.look import Reading, WindowInferer
 from monai_cryo.inferers.normalize import NormalizedTomogram, SpectrumFilter, normalize_tomogram
-from monai_cryo.inferers.picks import pick_particles
+from monai_cryo.inferers.picks import default_min_score, pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
 from monai_cryo.inferers.records import (
     PickFormat,
@@ -36,6 +36,7 @@ __all__ = [
     "TomogramWorkflow",
     "WindowInferer",
     "blob_places",
+    "default_min_score",
     "list_tomograms",
     "listed_tomograms",
     "model_digest",

@@ -193,7 +193,7 @@ class TomogramReading:
     classes: list[str]
     voxel_size: float
 
-    def picks(self, diameters_a: Mapping[str, float], *, min_score: float = 0.25) -> Picks:
+    def picks(self, diameters_a: Mapping[str, float], *, min_score: float) -> Picks:
         """Return the particles found, in voxels of the tomogram itself; see `pick_particles`."""
         found = pick_particles(self.reading, self.classes, diameters_a, self.voxel_size, min_score=min_score)
         ratio = (self.voxel_size / self.tomogram.voxel_size) ** 3

@@ -72,7 +72,7 @@ class TwoBranchLoss(_Loss):
         Parameters
         ----------
         input
-            ``"logits"`` (B, K) and ``"masks"`` (B, K, D, H, W), the outputs of `TwoBranchNet`; with fewer masks, those of
+            ``"logits"`` (B, K) and ``"masks"`` (B, K, D, H, W), the outputs of `TwoBranchNet`; fewer masks are those of
             the batch's first samples.
         target
             ``"class"`` (B,), integers in 0..K-1, and ``"mask"`` (B, 1, D, H, W), 0 or 1.

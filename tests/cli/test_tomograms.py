@@ -81,6 +81,13 @@ TS_3 5.0 2.0 97 52 36 None
 """
 
 
+def test_the_least_score_depends_on_what_is_known_to_be_absent(model: Path, folder: Path) -> None:
+    for more, expected in (([], 0.25), (["--absent", "membrane"], 0.38), (["--min_score", "0.5"], 0.5)):
+        assert call("pick", model, folder, "--no_picture", "--overwrite", *more) == 0
+        record = json.loads((folder / "out" / "a.json").read_text())
+        assert record["settings"]["picking"] == {"min_score": expected}
+
+
 def test_a_list_of_relion5_names_what_is_picked(model: Path, folder: Path) -> None:
     (folder / "tomograms.star").write_text(LIST)
     more = ["--format", "csv", "relion5", "--min_score", "0.01", "--diameter", "membrane=40", "--no_picture"]

@@ -38,7 +38,7 @@ def test_picks_and_labels_are_on_the_files_own_grid(tmp_path: Path, voxel_size: 
     labels = particle.astype(np.int8)
     reading = Reading([particle.astype(np.float16)], labels)
     whole = TomogramReading(tomogram, np.zeros(read, np.float32), reading, ["ribosome"], 10.0)
-    picks = whole.picks({"ribosome": 140.0})
+    picks = whole.picks({"ribosome": 140.0}, min_score=0.25)
     expected = np.array([n // 2 for n in shape]) + away * 10 / voxel_size
     np.testing.assert_allclose(picks.index, [expected], atol=5 / voxel_size)
     assert (picks.voxel_size, picks.shape) == (voxel_size, shape)
