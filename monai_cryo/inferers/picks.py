@@ -18,8 +18,8 @@ from monai_cryo.io.tomogram import release_pages
 
 __all__ = ["default_min_score", "pick_particles"]
 
-# Where F1 was best in simulated tomograms (benchmarks/thresholds.py). Told what is absent, a model gives its probability
-# to the other classes, right or wrong.
+# Where F1 was best in simulated tomograms (benchmarks/thresholds.py). Told what is absent, a model shares its
+# probability among the other classes, right or wrong.
 _MIN_SCORE, _MIN_SCORE_TOLD = 0.25, 0.38
 
 
