@@ -22,9 +22,9 @@ from pickers import blobs, one_template
 
 from monai_cryo.bundle import bundle_root, read_model
 from monai_cryo.inferers import (
+    MIN_SCORE,
     TomogramReader,
     TomogramReading,
-    default_min_score,
     particle_diameters,
     tomogram_name,
 )
@@ -92,7 +92,6 @@ def study(
     """Score the three on one tomogram."""
     tomogram = open_tomogram(path)
     size = tomogram.voxel_size
-    least = default_min_score(reader.model.absent) if options.min_score is None else options.min_score
     diameters = reader.diameters_a
     volume = np.asarray(tomogram.data, np.float32)
     if options.quick:
@@ -105,11 +104,11 @@ def study(
         picks = reading.picks(diameters, min_score=options.low_score)
         chosen = np.array([name == options.name for name in picks.names], bool)
         places, values = picks.index[chosen], picks.scores[chosen]
-        results["model"] = scores(places, values, true, options.distance, least)
+        results["model"] = scores(places, values, true, options.distance, options.min_score)
         results["model"]["seconds"] = time.perf_counter() - began
         if options.pictures is not None:
             options.pictures.mkdir(parents=True, exist_ok=True)
-            above = values >= least
+            above = values >= options.min_score
             partner, _ = match_points(places[above], true, options.distance, values[above])
             missed = np.setdiff1d(np.arange(len(true)), partner)
             for what, where in (("false", places[above][partner < 0]), ("missed", true[missed])):
@@ -146,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rotations", type=int, default=24, help="%(default)s")
     parser.add_argument("--tilt_range", type=float, nargs=2, default=(-60.0, 60.0), help="degrees; %(default)s")
     parser.add_argument("--distance", type=float, default=8.0, help="voxels; %(default)s")
-    parser.add_argument("--min_score", type=float, help="of the model; default: that of `pick`")
+    parser.add_argument("--min_score", type=float, default=MIN_SCORE, help="of the model; %(default)s")
     parser.add_argument("--low_score", type=float, default=0.02, help="where the model's curve ends; %(default)s")
     parser.add_argument("--flips", action="store_true")
     parser.add_argument("--device", default="cpu")

@@ -31,7 +31,7 @@ from scipy.spatial import cKDTree
 from simulated_tomogram import KINDS, simulate_scene
 
 from monai_cryo.bundle import TrainedModel, bundle_root, read_model
-from monai_cryo.inferers import Reading, TomogramReader, TomogramReading, particle_diameters
+from monai_cryo.inferers import MIN_SCORE, Reading, TomogramReader, TomogramReading, particle_diameters
 from monai_cryo.io import Picks, Tomogram, open_tomogram, read_picks_csv, replacing, write_mrc, write_picks_csv
 from monai_cryo.metrics import match_points
 from monai_cryo.templates import load_templates
@@ -267,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, help="folder where the scenes are kept, with a picture of each")
     parser.add_argument("--deepfinder", type=Path, metavar="DIR", help="read these labelled tomograms instead")
     parser.add_argument("--templates", type=Path, help="of the model's classes, for their diameters, with --deepfinder")
-    parser.add_argument("--min_score", type=float, default=0.25, help="the default to judge; %(default)s")
+    parser.add_argument("--min_score", type=float, default=MIN_SCORE, help="the default to judge; %(default)s")
     parser.add_argument("--distance", type=float, default=8.0, help="voxels; %(default)s")
     parser.add_argument("--csv", type=Path, help="write the curves to this file")
     parser.add_argument("--json", type=Path, help="write all figures to this file")

@@ -7,7 +7,7 @@ from monai_cryo.inferers.diameters import particle_diameters
 from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer
 from monai_cryo.inferers.look import Reading, WindowInferer
 from monai_cryo.inferers.normalize import NormalizedTomogram, SpectrumFilter, normalize_tomogram
-from monai_cryo.inferers.picks import default_min_score, pick_particles
+from monai_cryo.inferers.picks import MIN_SCORE, pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
 from monai_cryo.inferers.records import (
     PickFormat,
@@ -23,6 +23,7 @@ from monai_cryo.inferers.windows import window_logits
 from monai_cryo.inferers.workflow import TomogramWorkflow, list_tomograms, listed_tomograms, tomogram_name
 
 __all__ = [
+    "MIN_SCORE",
     "WEDGE_FLIPS",
     "BoxInferer",
     "DenseInferer",
@@ -36,7 +37,6 @@ __all__ = [
     "TomogramWorkflow",
     "WindowInferer",
     "blob_places",
-    "default_min_score",
     "list_tomograms",
     "listed_tomograms",
     "model_digest",

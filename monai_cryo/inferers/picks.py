@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,10 @@ from monai_cryo.inferers.spacing import apart
 from monai_cryo.io.picks import Picks
 from monai_cryo.io.tomogram import release_pages
 
-__all__ = ["default_min_score", "pick_particles"]
+__all__ = ["MIN_SCORE", "pick_particles"]
 
-# Where F1 was best in simulated tomograms (benchmarks/thresholds.py). Told what is absent, a model shares its
-# probability among the other classes, right or wrong.
-_MIN_SCORE, _MIN_SCORE_TOLD = 0.25, 0.38
-
-
-def default_min_score(absent: Collection[str] = ()) -> float:
-    """Return the least score of picks where none is given; `absent`: classes that the model was told are not there."""
-    return _MIN_SCORE_TOLD if absent else _MIN_SCORE
+#: least score of a pick where none is given: where F1 was best in simulated tomograms (benchmarks/thresholds.py)
+MIN_SCORE = 0.33
 
 
 def pick_particles(
@@ -34,7 +28,7 @@ def pick_particles(
     diameters_a: Mapping[str, float],
     voxel_size: float,
     *,
-    min_score: float = _MIN_SCORE,
+    min_score: float = MIN_SCORE,
     separation: float = 0.6,
     min_size: float = 0.1,
 ) -> Picks:

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from monai_cryo._refusals import is_refusal
-from monai_cryo.inferers.picks import default_min_score
+from monai_cryo.inferers.picks import MIN_SCORE
 from monai_cryo.inferers.records import TomogramRecord, read_record, write_record
 from monai_cryo.inferers.sharing import my_share, process_rank
 from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading
@@ -101,7 +101,7 @@ class TomogramWorkflow:
     pick
         List the particles, too: of the classes that the reader has diameters of.
     min_score
-        Of picks, 0..1; None: `default_min_score`.
+        Of picks, 0..1.
     save_scores
         Write each class's map as ``<name>_<class>.mrc``.
     overwrite
@@ -119,7 +119,7 @@ class TomogramWorkflow:
         output_dir: str,
         *,
         pick: bool = True,
-        min_score: float | None = None,
+        min_score: float = MIN_SCORE,
         save_scores: bool = False,
         overwrite: bool = False,
         picture: bool = True,
@@ -127,8 +127,6 @@ class TomogramWorkflow:
     ) -> None:
         self.reader, self.output_dir = reader, Path(output_dir)
         self.pick = pick
-        if min_score is None:
-            min_score = default_min_score(reader.model.absent)
         if not 0 <= min_score <= 1:
             raise ValueError(f"min_score must be 0 to 1, got {min_score}")
         self.min_score, self.save_scores = min_score, save_scores

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from matplotlib import image as picture
 
+from monai_cryo.bundle import bundle_root
 from monai_cryo.cli import main
-from monai_cryo.inferers import TomogramReader, tomogram_name
+from monai_cryo.inferers import MIN_SCORE, TomogramReader, tomogram_name
 from monai_cryo.io import read_mrc, read_star, write_mrc
 
 SHAPE = (18, 26, 48)
@@ -81,8 +82,10 @@ TS_3 5.0 2.0 97 52 36 None
 """
 
 
-def test_the_least_score_depends_on_what_is_known_to_be_absent(model: Path, folder: Path) -> None:
-    for more, expected in (([], 0.25), (["--absent", "membrane"], 0.38), (["--min_score", "0.5"], 0.5)):
+def test_the_least_score_is_the_same_in_the_command_the_config_and_python(model: Path, folder: Path) -> None:
+    config = (bundle_root() / "configs" / "tomogram.yaml").read_text()
+    assert f"min_score: {MIN_SCORE}\n" in config
+    for more, expected in (([], MIN_SCORE), (["--min_score", "0.5"], 0.5)):
         assert call("pick", model, folder, "--no_picture", "--overwrite", *more) == 0
         record = json.loads((folder / "out" / "a.json").read_text())
         assert record["settings"]["picking"] == {"min_score": expected}
