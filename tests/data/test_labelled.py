@@ -210,7 +210,7 @@ def test_a_mask_at_the_border_does_not_grow(folder):
 
 @pytest.mark.parametrize("pattern", ["", "../*.mrc", "sub/../../*.mrc", "/*.mrc", "**x"])
 def test_patterns_stay_in_their_folder(folder, pattern):
-    with pytest.raises(ValueError, match="pattern") as error:
+    with pytest.raises((ValueError, FileNotFoundError), match="pattern") as error:  # Python 3.13 reads **x as *x
         list_images(str(folder), pattern)
     assert is_refusal(error.value)
 
