@@ -64,9 +64,7 @@ def simulate_scene(library: TemplateLibrary, kind: str, seed: int, number: int, 
     depth, height, width = shape
     box = (depth, height, width + 2 * MARGIN)
     density, occupied = _membranes(box, library.voxel_size, state)
-    half = np.array(
-        [SPECIMEN * depth / 2 - 10, height / 2, box[2] / 2]
-    )  # of where centres lie: whole particles along z
+    half = np.array([SPECIMEN * depth / 2 - 10, height / 2, box[2] / 2])  # where centres lie: whole particles along z
     count = round(state.uniform(*CROWD) * SPECIMEN * math.prod(box))
     placed, names = np.empty((0, 3)), []
     for name, template in _population(library, kind, count, state):

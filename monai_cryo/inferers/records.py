@@ -130,11 +130,7 @@ def write_pick_files(
         check_word("format", name, PickFormat)
     picks = {record.name: record.picks for record in records if record.picks is not None}
     entries = listed or {}
-    pixels = {entries[name].pixel_size for name in picks if name in entries} | ({pixel_size} if pixel_size else set())
-    if len(pixels) > 1:
-        raise ValueError(
-            f"expected one pixel size of the tilt series, found {sorted(pixels)} Å: pick them in two calls"
-        )
+    tilt_pixel_size({name: entries[name] for name in picks if name in entries}, pixel_size)
     target, files = Path(folder), []
     for name in formats:
         if name == "csv":

@@ -102,7 +102,11 @@ def test_centred_coordinates_and_a_list_of_tomograms(
     # what `pick` writes of the same list is read back, and reads as RELION has it
     picks = Picks(voxels.astype(float), ["a"] * 2, np.ones(2), np.ones(2, np.int64), pixel * binning, shape)
     record = TomogramRecord("rec_TS", 1, {}, {}, picks)
-    (file,) = write_pick_files(tmp_path, [record], ["a"], ["relion5"], listed=listed_tomograms([str(path)]))
+    listed = listed_tomograms([str(path)])
+    with pytest.raises(ValueError, match="one pixel size of the tilt series, found"):
+        write_pick_files(tmp_path, [record], ["a"], ["csv", "relion5"], pixel_size=pixel + 1, listed=listed)
+    assert not (tmp_path / "picks.csv").exists()  # refused before anything is written
+    (file,) = write_pick_files(tmp_path, [record], ["a"], ["relion5"], listed=listed)
     written = read_star(file)
     assert written.columns["rlnTomoName"] == ["TS"] * 2
     assert float(written.optics["1"]["rlnTomoTiltSeriesPixelSize"]) == pixel
