@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -53,7 +54,8 @@ LIBRARIES: dict[str, dict[str, Any]] = {
         "ribosome": ["6qzp", "4v7r", "4v4r"],
         "proteasome": ["4cr2_3j9i"],
         "tric": ["4v94", "3iyf"],  # closed; its relative of archaea, open
-        "membrane": {"procedural": "membrane"},
+        # the smallest vesicles of cells have radii of 200 to 250 Å; a box may be found beside its membrane
+        "membrane": {"procedural": "membrane", "radius_a": [250.0, math.inf], "offset_a": [-60.0, 60.0]},
         "background": {"procedural": "background"},
         "distractors": ["1bxn", "1qvr", "1u6g", "2uv8", "3cf3", "3j9i"],
     },
@@ -61,7 +63,12 @@ LIBRARIES: dict[str, dict[str, Any]] = {
         "ribosome": ["4v5d"],
         "proteasome": ["4cr2_3j9i_25a"],
         "tric": ["4v8r"],
-        "membrane": {"procedural": "membrane", "thickness_a": [32.0, 42.0], "leaflet_sigma_a": [6.0, 9.0]},
+        "membrane": {
+            "procedural": "membrane",
+            "thickness_a": [32.0, 42.0],
+            "radius_a": [250.0, math.inf],
+            "leaflet_sigma_a": [6.0, 9.0],
+        },
         "background": {"procedural": "background"},
         "distractors": ["3cf3_25a", "2uv8_25a", "1qvr_25a"],
     },

@@ -61,7 +61,8 @@ def bilayer(
     density
         (..., D, H, W), scaled to 1 on the two head-group surfaces.
     mask
-        (..., D, H, W) bool: between the outer sides of the leaflets, ``|d| <= thickness_a / 2 + leaflet_sigma_a``.
+        (..., D, H, W) bool: as far as the leaflets reach, ``|d| <= thickness_a / 2 + 2 leaflet_sigma_a``: outside, the
+        density is below 0.14 of its maximum, about where the masks of the embedded particles end (0.15).
 
     Raises
     ------
@@ -106,7 +107,7 @@ def bilayer(
     scale = math.sqrt(0.5) / sigma
     head = 0.5 * thickness * scale
     t = distance.abs().mul_(scale)
-    mask = t <= head + math.sqrt(0.5)
+    mask = t <= head + math.sqrt(2.0)
     near = _gaussian(t - head)
     far = _gaussian(t.add_(head))
     return near.add_(far).div_(1.0 + torch.exp(-4.0 * head.square())), mask

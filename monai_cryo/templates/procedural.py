@@ -66,7 +66,7 @@ class MembraneTemplate:
             If a membrane may be thinner than a voxel, or pass the box by.
         """
         where = f"class {self.class_name!r}: in a box of {box} voxels of {voxel_size:g} Å,"
-        half_a = 0.5 * self.thickness_a[0] + self.leaflet_sigma_a[0]
+        half_a = 0.5 * self.thickness_a[0] + 2.0 * self.leaflet_sigma_a[0]
         if half_a < 0.5 * voxel_size:
             raise ValueError(f"{where} a membrane must be thicker than a voxel, got {2 * half_a:g} Å at its thinnest")
         margin = 0 if half_a >= 0.5 * math.sqrt(3.0) * voxel_size else 1

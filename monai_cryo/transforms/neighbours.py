@@ -79,7 +79,8 @@ class RandNeighbours(RandDrawable):
     membrane_amplitude
         Its density, where a template's mean is 1; a number or a uniform (min, max), > 0.
     one_sided_prob
-        Where the central mask divides the box, as a membrane does: probability that one side is empty.
+        Where the central mask divides the box, as a membrane does, or a membrane beside it: probability that one side
+        is empty. Beside a particle it is the membrane's far side.
     side_density
         Density by which the other side is raised then, a number or a uniform (min, max), >= 0.
     voxel_size
@@ -144,7 +145,7 @@ class RandNeighbours(RandDrawable):
                 "normal": state.normal(size=3).tolist(),
                 "distance": float(state.rand()),
                 "thickness_a": float(state.uniform(30.0, 45.0)),
-                "curvature_per_a": float(state.uniform(-1 / 150, 1 / 150)),
+                "curvature_per_a": float(state.uniform(-1 / 250, 1 / 250)),
                 "amplitude": uniform(state, self.membrane_amplitude),
             }
         if state.rand() < self.one_sided_prob:
@@ -172,15 +173,17 @@ class RandNeighbours(RandDrawable):
         poses = self._poses(parameters, batch)
         crowd = torch.zeros_like(batch[:, 0])
         for i, drawn in enumerate(parameters):
-            occupied = central[i].clone()
+            occupied, beside = central[i].clone(), None
             if drawn["membrane"] is not None:
-                crowd[i] += self._membrane(drawn["membrane"], central[i], occupied, batch, context)
+                density, beside = self._membrane(drawn["membrane"], central[i], batch, context)
+                crowd[i] += density
+                occupied |= beside
             generator = torch.Generator().manual_seed(drawn["place_seed"])
             places = self._places(drawn["template"], batch.shape[2:], bool(central[i].any()), generator)
             for (particle, inside), candidates in zip(poses[i], places, strict=True):
                 pack_(crowd[i], occupied, particle[None], inside[None], candidates[None], self.overlap)
             if drawn["side"] is not None:
-                _empty_side(crowd[i], central[i], drawn["side"])
+                _empty_side(crowd[i], central[i], beside, drawn["side"])
         return batch + crowd[:, None]
 
     def _poses(self, parameters: Sequence[Parameters], batch: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
@@ -213,9 +216,9 @@ class RandNeighbours(RandDrawable):
         return positions_from_uniform(u, low if around else self.clearance_vox, high).round().long()
 
     def _membrane(
-        self, drawn: Mapping[str, Any], central: Tensor, occupied: Tensor, batch: Tensor, context: Mapping[str, Any]
-    ) -> Tensor:
-        """Density of a membrane that clears the central particle; ``occupied`` takes its voxels."""
+        self, drawn: Mapping[str, Any], central: Tensor, batch: Tensor, context: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """Density and mask of a membrane that clears the central particle, nothing where there is no room for it."""
         size = self.voxel_size or context.get("voxel_size")
         if size is None:
             raise ValueError("RandNeighbours needs the voxel size for membranes: pass voxel_size in Å")
@@ -243,11 +246,10 @@ class RandNeighbours(RandDrawable):
             if int((mask & central).sum()) <= self.overlap * int(mask.sum()):
                 break
         else:  # the particle leaves it no room
-            return density.new_zeros(density.shape)
+            mask = torch.zeros_like(mask)
         if not bool(mask.any()):
-            return density.new_zeros(density.shape)
-        occupied |= mask
-        return density * (drawn["amplitude"] / density[mask].mean())
+            return torch.zeros_like(density), mask
+        return density * (drawn["amplitude"] / density[mask].mean()), mask
 
     def __call__(  # type: ignore[override]
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, randomize: bool = True
@@ -295,20 +297,32 @@ def _read_templates(templates: Sequence[Any]) -> tuple[list[tuple[Tensor, Tensor
     return read, [w / sum(weights) for w in weights]
 
 
-def _empty_side(crowd: Tensor, central: Tensor, side: Mapping[str, Any]) -> None:
-    """Where the central mask divides the box, empty one side of the crowd and raise the other, in place."""
-    # half the resolution tells, at an eighth of the time, that a compact particle divides nothing
-    if ndimage.label(max_pool3d(central[None].float(), 2, ceil_mode=True)[0].cpu().numpy() == 0)[1] < 2:
+def _empty_side(crowd: Tensor, central: Tensor, beside: Tensor | None, side: Mapping[str, Any]) -> None:
+    """Empty the crowd on one side of the central mask or else of the membrane beside it, raise the other, in place."""
+    sides = _sides(central)
+    if sides is None and beside is not None:
+        sides = _sides(beside)
+    if sides is None:
         return
-    labels, count = ndimage.label(~central.cpu().numpy())
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    largest = np.argsort(sizes)[::-1][:2]
-    if count < 2 or sizes[largest[1]] < 0.02 * labels.size:
-        return
-    empty, full = (torch.from_numpy(labels == n).to(crowd.device) for n in largest[:: 1 if side["which"] else -1])
+    empty, full = sides if side["which"] else sides[::-1]
+    if bool((central & empty).any()):
+        empty, full = full, empty  # the particle stands in the crowd
     crowd.masked_fill_(empty, 0.0)
     crowd += full * side["density"]
+
+
+def _sides(mask: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The two parts into which a mask divides the box, the larger one first; None where it does not."""
+    # half the resolution tells, at an eighth of the time, that a compact particle divides nothing
+    if ndimage.label(max_pool3d(mask[None].float(), 2, ceil_mode=True)[0].cpu().numpy() == 0)[1] < 2:
+        return None
+    labels, count = ndimage.label(~mask.cpu().numpy())
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    first, second = np.argsort(sizes)[::-1][:2]
+    if count < 2 or sizes[second] < 0.02 * labels.size:
+        return None
+    return torch.from_numpy(labels == first).to(mask.device), torch.from_numpy(labels == second).to(mask.device)
 
 
 class RandNeighboursd(RandDictTransform, of=RandNeighbours):

@@ -45,8 +45,8 @@ def test_is_two_gaussians_in_the_distance_to_a_sphere(normal, offset_a, radius_a
     assert density.dtype == torch.float32
     assert mask.dtype == torch.bool
     np.testing.assert_allclose(density, profile(expected, thickness_a, sigma_a), atol=2e-5)
-    clear = np.abs(np.abs(expected) - thickness_a / 2 - sigma_a) > 1e-3
-    np.testing.assert_array_equal(mask.numpy()[clear], (np.abs(expected) <= thickness_a / 2 + sigma_a)[clear])
+    clear = np.abs(np.abs(expected) - thickness_a / 2 - 2 * sigma_a) > 1e-3
+    np.testing.assert_array_equal(mask.numpy()[clear], (np.abs(expected) <= thickness_a / 2 + 2 * sigma_a)[clear])
 
 
 def test_float64_agrees_to_rounding():
@@ -59,7 +59,7 @@ def test_head_groups_have_density_one():
     line = density[:, 0, 0]
     assert line[[20, 60]].tolist() == pytest.approx([1.0, 1.0], abs=1e-6)
     assert line[40] < 0.01
-    assert mask[:, 0, 0].nonzero()[[0, -1], 0].tolist() == [15, 65]
+    assert mask[:, 0, 0].nonzero()[[0, -1], 0].tolist() == [10, 70]
 
 
 def test_every_leading_index_has_its_own_parameters():

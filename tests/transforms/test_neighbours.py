@@ -234,6 +234,31 @@ class TestOneSided:
         swapped = (transform.apply(box, other) - box)[:, 0]
         assert bool((swapped[:, :8] if empty is below else swapped[:, 11:]).any())
 
+    def test_beyond_a_membrane_beside_a_particle_it_is_empty(self):
+        options = {"membrane_prob": 1.0, "one_sided_prob": 1.0, "side_density": 0.5, "voxel_size": 13.68}
+        transform = T.RandNeighbours([ball(2)], 8, **options)
+        box = torch.zeros(8, 1, 32, 32, 32)
+        box[:, :, 15:18, 15:18, 15:18] = 1
+        for i, drawn in enumerate(transform.draw(np.random.RandomState(i)) for i in range(8)):
+            drawn["membrane"] |= {"normal": [1.0, 0.0, 0.0], "distance": 0.3, "curvature_per_a": 0.0}
+            added = (transform.apply(box[i : i + 1], [drawn]) - box[i : i + 1])[0, 0]
+            plane = int(added.mean(dim=(1, 2)).argmax())
+            assert plane > 18
+            assert float(added[: plane - 5].min()) >= 0.5  # the particle's side is raised, whichever was drawn
+            assert not bool(added[plane + 6 :].any())
+
+    def test_without_a_particle_either_side_of_a_membrane_may_be_empty(self):
+        options = {"membrane_prob": 1.0, "one_sided_prob": 1.0, "side_density": 0.5, "voxel_size": 13.68}
+        transform = T.RandNeighbours([ball(2)], 0, clearance_vox=6, **options)
+        raised = []
+        for i in range(20):
+            drawn = transform.draw(np.random.RandomState(i))
+            drawn["membrane"] |= {"normal": [1.0, 0.0, 0.0], "curvature_per_a": 0.0}
+            added = transform.apply(torch.zeros(1, 1, 32, 32, 32), [drawn])[0, 0]
+            raised.append(float(added[16, 16, 16]) >= 0.5)
+            assert raised[-1] != (float(added[-1, 16, 16]) >= 0.5)
+        assert 5 <= sum(raised) <= 15
+
     def test_a_compact_particle_divides_nothing(self):
         transform = T.RandNeighbours([ball(2)], 4, one_sided_prob=1.0, side_density=0.5)
         draws, added = crowds(transform, central(), 5)
