@@ -17,6 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from monai_cryo.inferers.flips import WEDGE_FLIPS
 from monai_cryo.inferers.windows import CELL, WINDOW, window_logits
+from monai_cryo.io.tomogram import sections
 from monai_cryo.networks import TwoBranchNet
 
 __all__ = ["DenseInferer", "standardize_whole"]
@@ -178,7 +179,7 @@ def standardize_whole(volume: NDArray[Any]) -> Block:
     ValueError
         If the volume holds values that are not finite, or one value everywhere.
     """
-    sums = np.array([[s.sum(dtype=np.float64), np.square(s, dtype=np.float64).sum()] for s in volume]).sum(0)
+    sums = np.array([[s.sum(dtype=np.float64), np.square(s, dtype=np.float64).sum()] for s in sections(volume)]).sum(0)
     mean = sums[0] / volume.size
     variance = sums[1] / volume.size - mean**2
     if not math.isfinite(variance):

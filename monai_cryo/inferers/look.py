@@ -15,6 +15,7 @@ from monai_cryo.inferers.dense import Block
 from monai_cryo.inferers.flips import WEDGE_FLIPS
 from monai_cryo.inferers.normalize import cut_mirrored
 from monai_cryo.inferers.windows import WINDOW
+from monai_cryo.io.tomogram import sections
 from monai_cryo.networks import TwoBranchNet
 
 __all__ = ["Reading", "WindowInferer"]
@@ -109,11 +110,11 @@ class WindowInferer:
                         np.maximum(maps[k][target], value[k][source], out=maps[k][target])
             if progress is not None:
                 progress(first + len(part), len(centres))
-        for z in range(volume.shape[0]):
-            section = np.stack([values[z] for values in maps])
+        for label, *values in zip(sections(reading.labels), *map(sections, maps), strict=True):
+            section = np.stack(values)
             best = section.argmax(0)
             large = np.take_along_axis(section, best[None], 0)[0] >= self.threshold
-            reading.labels[z] = np.where(large, best + 1, 0)
+            label[:] = np.where(large, best + 1, 0)
         return reading
 
     def _answer(self, windows: Tensor, kept: list[int]) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:

@@ -61,6 +61,7 @@ class SpectrumFilter:
         for start in _starts(volume.shape, box, _SCALED):
             inner = self.filtered(volume, start, (box,) * 3)
             variances.append(float(inner.var(correction=0)))
+            release_pages(volume)
         positive = [v for v in variances if v > 0]
         self.scale = 1 / math.sqrt(float(np.median(positive))) if positive else 1.0
 
@@ -79,6 +80,7 @@ class SpectrumFilter:
                 frequency, power = radial_power_spectrum(part, 1.0)
                 fraction = frequency * 2
                 powers.append(power.double())
+            release_pages(volume)
         median = torch.stack(powers).median(0).values
         weight = fraction.double().square()  # as a shell has points
         reach = self.transform.smooth_shells // 2

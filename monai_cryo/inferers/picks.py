@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from monai_cryo.inferers.binning import BIN, binned, unbinned
+from monai_cryo.inferers.binning import BIN, binned_blocks, gaussian_reach, unbinned
 from monai_cryo.inferers.look import Reading
 from monai_cryo.inferers.spacing import apart
 from monai_cryo.io.picks import Picks
-from monai_cryo.io.tomogram import release_pages
 
 __all__ = ["MIN_SCORE", "pick_particles"]
 
@@ -78,7 +77,6 @@ def pick_particles(
             index.append(where)
             score.append(value)
             kind += [k] * len(value)
-            release_pages(reading.maps[k])
     places, kinds = np.concatenate([np.empty((0, 3)), *index]), np.array(kind, np.int64)
     values = np.concatenate([np.empty(0), *score])
     diameters = np.array([diameters_a.get(name, 0.0) / voxel_size for name in classes])
@@ -103,18 +101,22 @@ def _peaks(
     probability: NDArray[Any], diameter: float, min_score: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Local maxima of the averaged map: indices (z, y, x), to a fraction of a voxel, and values."""
-    smooth = ndimage.gaussian_filter(binned(probability), diameter / 4 / BIN, mode="constant")
-    radius = max(1, round(diameter / 4 / BIN))
-    peak = (smooth == ndimage.maximum_filter(smooth, 2 * radius + 1, mode="constant")) & (smooth >= min_score)
-    places = np.argwhere(peak)
-    found = places.astype(float)
-    padded = np.pad(smooth, 1, mode="edge")
-    for axis in range(3):  # the summit of the parabola through a peak and its two neighbours
-        step = np.eye(3, dtype=int)[axis]
-        below, here, above = (padded[tuple((places + 1 + d * step).T)] for d in (-1, 0, 1))
-        bend = below - 2 * here + above
-        found[:, axis] += np.where(bend < 0, (below - above) / np.where(bend < 0, 2 * bend, 1), 0).clip(-0.5, 0.5)
-    return unbinned(found), smooth[peak].astype(float)
+    sigma, radius = diameter / 4 / BIN, max(1, round(diameter / 4 / BIN))
+    index, values = [], []
+    for first, block, inner in binned_blocks(probability, gaussian_reach(sigma) + radius):
+        smooth = ndimage.gaussian_filter(block, sigma, mode="constant")
+        peak = smooth == ndimage.maximum_filter(smooth, 2 * radius + 1, mode="constant")
+        places = np.argwhere((peak & (smooth >= min_score))[inner]) + [s.start for s in inner]
+        found = places.astype(float)
+        padded = np.pad(smooth, 1, mode="edge")
+        for axis in range(3):  # the summit of the parabola through a peak and its two neighbours
+            step = np.eye(3, dtype=int)[axis]
+            below, here, above = (padded[tuple((places + 1 + d * step).T)] for d in (-1, 0, 1))
+            bend = below - 2 * here + above
+            found[:, axis] += np.where(bend < 0, (below - above) / np.where(bend < 0, 2 * bend, 1), 0).clip(-0.5, 0.5)
+        index.append(found + first - [s.start for s in inner])
+        values.append(smooth[tuple(places.T)].astype(float))
+    return unbinned(np.concatenate(index)), np.concatenate(values)
 
 
 def _size(labels: NDArray[Any], place: NDArray[np.float64], label: int, radius: float) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from monai_cryo.inferers.binning import BIN, binned, unbinned
+from monai_cryo.inferers.binning import BIN, binned_blocks, gaussian_reach, unbinned
 from monai_cryo.inferers.spacing import apart
 
 __all__ = ["blob_places", "scored_places"]
@@ -32,7 +32,7 @@ def blob_places(volume: NDArray[Any], diameters_vox: Iterable[float], *, bright:
     Parameters
     ----------
     volume
-        [z, y, x], an array or a memory map, read section by section.
+        [z, y, x], an array or a memory map, read block by block.
     diameters_vox
         Of the classes.
     bright
@@ -48,20 +48,31 @@ def blob_places(volume: NDArray[Any], diameters_vox: Iterable[float], *, bright:
     Lowe, International Journal of Computer Vision 60 (2004) 91-110: the difference of Gaussians for the Laplacian.
     Lindeberg, International Journal of Computer Vision 30 (1998) 79-116: scale and size of a blob.
     """
-    small = binned(volume)
-    places, answers = [np.empty((0, 3))], [np.empty(0)]
     diameters = sorted(set(diameters_vox))
-    for diameter in diameters:
-        sigma = diameter / BIN / (2 * math.sqrt(3))
-        narrow, wide = (ndimage.gaussian_filter(small, sigma * f) for f in (_RATIO**-0.5, _RATIO**0.5))
-        answer = narrow - wide if bright else wide - narrow
-        answer /= max(float(answer.std()), 1e-30)
-        near = 2 * max(1, round(diameter / 8 / BIN)) + 1
-        peak = (answer == ndimage.maximum_filter(answer, near)) & (answer > _LEAST)
-        places.append(unbinned(np.argwhere(peak)))
-        answers.append(answer[peak])
+    if not diameters:
+        return np.empty((0, 3))
+    sigmas = [d / BIN / (2 * math.sqrt(3)) for d in diameters]
+    reach = [max(1, round(d / 8 / BIN)) for d in diameters]
+    halo = gaussian_reach(sigmas[-1] * _RATIO**0.5) + reach[-1]
+    bins: list[list[NDArray[np.int32]]] = [[] for _ in diameters]
+    peaks: list[list[NDArray[np.float32]]] = [[] for _ in diameters]
+    moments = np.zeros((len(diameters), 3))  # number, sum and sum of squares of each size's answers
+    for first, block, inner in binned_blocks(volume, halo):
+        for k, (sigma, near) in enumerate(zip(sigmas, reach, strict=True)):
+            narrow, wide = (ndimage.gaussian_filter(block, sigma * f) for f in (_RATIO**-0.5, _RATIO**0.5))
+            answer = narrow - wide if bright else wide - narrow
+            peak = ((answer == ndimage.maximum_filter(answer, 2 * near + 1)) & (answer > 0))[inner]
+            answer = answer[inner]
+            moments[k] += answer.size, answer.sum(dtype=np.float64), np.square(answer, dtype=np.float64).sum()
+            bins[k].append((np.argwhere(peak) + first).astype(np.int32))
+            peaks[k].append(answer[peak])
+    places, answers = [], []
+    for where, value, (number, total, squares) in zip(bins, peaks, moments, strict=True):
+        relative = np.concatenate(value) / max(math.sqrt(max(squares / number - (total / number) ** 2, 0.0)), 1e-30)
+        places.append(unbinned(np.concatenate(where)[relative > _LEAST]))
+        answers.append(relative[relative > _LEAST])
     every = np.concatenate(places)
-    return every[apart(every, np.concatenate(answers), diameters[0] / 4)] if diameters else every
+    return every[apart(every, np.concatenate(answers), diameters[0] / 4)]
 
 
 def scored_places(scores: NDArray[np.float32], stride: int, least: float) -> Places:

@@ -21,7 +21,7 @@ from monai_cryo.inferers.picks import pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
 from monai_cryo.inferers.windows import WINDOW
 from monai_cryo.io.picks import Picks
-from monai_cryo.io.tomogram import Tomogram, mapped_mrc, release_pages, resample_tomogram, to_source_index
+from monai_cryo.io.tomogram import Tomogram, mapped_mrc, release_pages, resample_tomogram, sections, to_source_index
 from monai_cryo.networks import TwoBranchNet
 from monai_cryo.physics.resampling import same_voxel_size
 
@@ -218,7 +218,7 @@ class TomogramReading:
     def covered(self) -> dict[str, float]:
         """Return the share of the volume that each class's label covers."""
         counts = np.zeros(len(self.classes) + 1, np.int64)
-        for section in self.reading.labels:
+        for section in sections(self.reading.labels):
             counts += np.bincount(np.asarray(section).ravel(), minlength=len(counts))
         return {name: float(n) / math.prod(self.volume.shape) for name, n in zip(self.classes, counts[1:], strict=True)}
 
@@ -236,3 +236,5 @@ class TomogramReading:
                 if inside[0][z]:
                     section = np.asarray(values[nearest[0][z]])[np.ix_(nearest[1], nearest[2])]
                     out[z] = section * (inside[1][:, None] & inside[2])
+                for array in (values, out):
+                    release_pages(array)

@@ -31,6 +31,7 @@ __all__ = [
     "open_tomogram",
     "release_pages",
     "resample_tomogram",
+    "sections",
     "to_source_index",
 ]
 
@@ -218,6 +219,13 @@ def release_pages(array: NDArray[Any]) -> None:
         owner.madvise(mmap.MADV_DONTNEED)
 
 
+def sections(volume: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield a volume's sections in turn and let go of each one's pages, where it is a memory map, when it is done."""
+    for section in volume:
+        yield section
+        release_pages(volume)
+
+
 def resample_tomogram(
     tomogram: Tomogram, voxel_size: float, scratch: str | os.PathLike[str], *, block: int = 128
 ) -> NDArray[np.float32]:
@@ -242,7 +250,7 @@ def resample_tomogram(
         [z, y, x], float32, memory-mapped and read-only.
     """
     shape = covered_shape(tomogram.data.shape, tomogram.voxel_size, voxel_size)
-    fill = float(np.mean(tomogram.data[::4, ::4, ::4], dtype=np.float64))
+    fill = float(np.mean([s.mean(dtype=np.float64) for s in sections(tomogram.data[::4, ::4, ::4])]))
     result = np.memmap(scratch, np.float32, "w+", shape=shape)
     for start in product(*(range(0, n, block) for n in shape)):
         size = [min(block, n - s) for s, n in zip(start, shape, strict=True)]
@@ -250,7 +258,8 @@ def resample_tomogram(
         source = to_source_index([centre], tomogram, shape, voxel_size)
         ((piece, _),) = cut_boxes(tomogram.data, source, size, tomogram.voxel_size, voxel_size, fill=fill)
         result[tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))] = piece.numpy()
-        release_pages(result)
+        for array in (tomogram.data, result):
+            release_pages(array)
     result.flush()
     return np.memmap(scratch, np.float32, "r", shape=shape)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from monai_cryo.inferers import blob_places, scored_places
+from monai_cryo.inferers import Reading, blob_places, pick_particles, scored_places
+from monai_cryo.inferers.binning import binned_blocks
 
 
 def balls(shape: tuple[int, ...], centres: list[tuple[float, ...]], diameter: float) -> np.ndarray:
@@ -53,3 +56,36 @@ def test_scored_places_are_the_best_ones_apart() -> None:
     assert distance[~np.eye(len(found), dtype=bool)].min() > 12
     sheet = np.argwhere(scores == 0.5) * 8 + 4
     assert np.linalg.norm(sheet[:, None] - found, axis=2).min(1).max() <= 12  # all of it is near one
+
+
+def test_blocks_are_the_binned_volume_and_what_lies_around() -> None:
+    volume = np.random.default_rng(1).normal(size=(13, 20, 9)).astype(np.float32)
+    padded = np.pad(volume, [(0, 1), (0, 0), (0, 1)])
+    expected = padded.reshape(7, 2, 10, 2, 5, 2).mean((1, 3, 5))
+    result = np.full_like(expected, np.nan)
+    for first, block, inner in binned_blocks(volume, 2, core=3):
+        core = block[inner]
+        result[tuple(slice(f, f + n) for f, n in zip(first, core.shape, strict=True))] = core
+        start = [f - i.start for f, i in zip(first, inner, strict=True)]
+        around = expected[tuple(slice(s, s + n) for s, n in zip(start, block.shape, strict=True))]
+        np.testing.assert_allclose(block, around, atol=1e-6)
+        assert max(i.start for i in inner) <= 2
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def test_places_and_picks_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    centres = [tuple(c) for c in rng.uniform(8, 82, size=(14, 3))]
+    shape = (90, 87, 85)
+    volume = (balls(shape, centres, 14) + rng.normal(scale=0.2, size=shape)).astype(np.float32)
+    maps = balls(shape, centres, 14).astype(np.float16)
+    reading = Reading([maps], (maps > 0).astype(np.int8))
+    found = blob_places(volume, [11.0, 14.0], bright=True), pick_particles(reading, ["a"], {"a": 140.0}, 10.0)
+    for module in ("places", "picks"):
+        monkeypatch.setattr(f"monai_cryo.inferers.{module}.binned_blocks", partial(binned_blocks, core=17))
+    again = blob_places(volume, [11.0, 14.0], bright=True), pick_particles(reading, ["a"], {"a": 140.0}, 10.0)
+    assert len(found[0]) > 14
+    np.testing.assert_array_equal(again[0], found[0])
+    assert len(found[1]) > 8
+    np.testing.assert_allclose(again[1].index, found[1].index, atol=1e-6)
+    np.testing.assert_allclose(again[1].scores, found[1].scores, atol=1e-6)

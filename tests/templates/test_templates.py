@@ -192,7 +192,7 @@ def test_membrane_refuses(options, message):
     [
         ({"offset_a": (-200, 200)}, 10.0, r"offset_a must lie within \+-70 Å to meet it, got \(-200, 200\)"),
         ({"offset_a": (0, 71)}, 10.0, r"class 'm': in a box of 16 voxels of 10 Å, offset_a must lie within"),
-        ({"thickness_a": (20, 45)}, 40.0, "a membrane must be thicker than a voxel, got 34 Å at its thinnest"),
+        ({"thickness_a": (10, 45)}, 40.0, "a membrane must be thicker than a voxel, got 38 Å at its thinnest"),
     ],
 )
 def test_a_membrane_that_may_miss_the_box_is_refused(options, voxel_size, message):
