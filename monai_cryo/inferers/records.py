@@ -124,13 +124,15 @@ def write_pick_files(
     Raises
     ------
     ValueError
-        On another format, or if the listed tomograms have other pixel sizes than each other or than `pixel_size`.
+        On another format or, for RELION, if the listed tomograms have other pixel sizes than each other or than
+        `pixel_size`.
     """
     for name in formats:
         check_word("format", name, PickFormat)
     picks = {record.name: record.picks for record in records if record.picks is not None}
-    entries = listed or {}
-    tilt_pixel_size({name: entries[name] for name in picks if name in entries}, pixel_size)
+    entries = {name: entry for name, entry in (listed or {}).items() if name in picks}
+    if {"relion4", "relion5"} & set(formats):
+        pixel_size = tilt_pixel_size(entries, pixel_size)
     target, files = Path(folder), []
     for name in formats:
         if name == "csv":
@@ -143,8 +145,7 @@ def write_pick_files(
             files.append(target / f"particles_{name}.star")
             named = {entries[n].name if n in entries else n: found for n, found in picks.items()}
             sizes = {entry.name: entry.size_px for entry in entries.values()}
-            pixel = tilt_pixel_size(entries, pixel_size)
-            write_relion(files[-1], named, classes, name, pixel_size=pixel, size_px=sizes)
+            write_relion(files[-1], named, classes, name, pixel_size=pixel_size, size_px=sizes)
     return files
 
 

@@ -106,6 +106,8 @@ def test_centred_coordinates_and_a_list_of_tomograms(
     with pytest.raises(ValueError, match="one pixel size of the tilt series, found"):
         write_pick_files(tmp_path, [record], ["a"], ["csv", "relion5"], pixel_size=pixel + 1, listed=listed)
     assert not (tmp_path / "picks.csv").exists()  # refused before anything is written
+    (file,) = write_pick_files(tmp_path, [record], ["a"], ["csv"], pixel_size=pixel + 1, listed=listed)
+    assert file.name == "picks.csv"  # which has no pixel size
     (file,) = write_pick_files(tmp_path, [record], ["a"], ["relion5"], listed=listed)
     written = read_star(file)
     assert written.columns["rlnTomoName"] == ["TS"] * 2
