@@ -4,9 +4,8 @@
     python benchmarks/thresholds.py --model MODEL --deepfinder DIR --templates examples/deepfinder/templates.yaml
 
 The first simulates specimens of structures that no model trains on: cells, which have all the classes, and bacteria,
-which have ribosomes alone. Each is read as `pick` reads it; a bacterium as if nothing were known of it, told which
-classes are absent, and with the absent classes' probability given to the background instead of shared among the
-others. The second reads the tomograms of a folder, each beside its labels, whose codes are the classes of
+which have ribosomes alone. Each is read as `pick` reads it; a bacterium as if nothing were known of it, and told which
+classes are absent. The second reads the tomograms of a folder, each beside its labels, whose codes are the classes of
 `dataset.json` in order. Particles, picks and matches are counted over all tomograms.
 """
 
@@ -18,7 +17,7 @@ import json
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from scipy.spatial import cKDTree
 from simulated_tomogram import KINDS, simulate_scene
 
 from monai_cryo.bundle import TrainedModel, bundle_root, read_model
-from monai_cryo.inferers import MIN_SCORE, Reading, TomogramReader, TomogramReading, particle_diameters
+from monai_cryo.inferers import MIN_SCORE, TomogramReader, particle_diameters
 from monai_cryo.io import Picks, Tomogram, open_tomogram, read_picks_csv, replacing, write_mrc, write_picks_csv
 from monai_cryo.metrics import match_points
 from monai_cryo.templates import load_templates
@@ -95,15 +94,6 @@ def score(
     return result
 
 
-def without(reading: TomogramReading, absent: Sequence[str], threshold: float) -> TomogramReading:
-    """Return a reading in which absent classes are background."""
-    none = np.zeros_like(reading.reading.maps[0])
-    maps = [none if name in absent else m for name, m in zip(reading.classes, reading.reading.maps, strict=True)]
-    stack = np.stack(maps)
-    labels = np.where(stack.max(0) >= threshold, stack.argmax(0) + 1, 0).astype(np.int8)
-    return replace(reading, reading=Reading(maps, labels))
-
-
 def as_picks(places: NDArray[np.float64], names: list[str], voxel_size: float, shape: tuple[int, int, int]) -> Picks:
     """Return known particles as picks of score 1."""
     ones = np.ones(len(names))
@@ -158,11 +148,6 @@ def study_simulated(options: argparse.Namespace, model: TrainedModel, folder: Pa
                     reading = reader.read(tomogram, scratch)
                     found = reading.picks(reader.diameters_a, min_score=THRESHOLDS[0])
                     add(f"{kind}, absent told" if told else kind, number, found, places, names)
-                    if absent and not told:
-                        kept = {name: size for name, size in diameters.items() if name not in absent}
-                        other = without(reading, absent, reader.windows.threshold)
-                        found = other.picks(kept, min_score=THRESHOLDS[0])
-                        add(f"{kind}, absent as background", number, found, places, names)
                     if options.work is not None and not told:
                         known = np.array([name in present for name in names])
                         true = [name for name in names if name in present]
@@ -171,8 +156,7 @@ def study_simulated(options: argparse.Namespace, model: TrainedModel, folder: Pa
                         figure = draw_tomogram(reading, shown, diameters, title)
                         figure.savefig(folder / f"{kind}_{number}.png", dpi=100)
         together = {"cell and bacterium": ways["cell"] + ways["bacterium"]}  # what one default has to serve
-        for told in ("absent told", "absent as background"):
-            together[f"cell, and bacterium, {told}"] = ways["cell"] + ways[f"bacterium, {told}"]
+        together["cell, and bacterium, absent told"] = ways["cell"] + ways["bacterium, absent told"]
         yield ways | together
 
 

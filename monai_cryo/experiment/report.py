@@ -26,6 +26,7 @@ _NAMES = {
     "class_mean_iou": "class-mean IoU",
 }
 _MASKS = ("pixel_accuracy", "mean_iou", "class_mean_iou")
+_LEAST_BASE = 0.05  # a score below which a percentage of it means nothing
 #: sets that stand for all in comparisons of arms: no arm trains on anything like them
 _JUDGES = ("tilt_series", "mpneumoniae_wbp", "mpneumoniae_deconv")
 
@@ -196,7 +197,7 @@ def _table_one(table: _Table) -> str:
 
 
 def _gain(before: float | None, after: float | None) -> str:
-    if not before or after is None:
+    if before is None or after is None or before < _LEAST_BASE:
         return "-"
     return f"{100 * (after / before - 1):+.0f} %"
 

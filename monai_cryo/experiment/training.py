@@ -5,10 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import torch
-
 from monai_cryo.bundle import bundle_root
 from monai_cryo.experiment.plan import Run
+from monai_cryo.io.saved import read_saved
 
 __all__ = ["is_trained", "train_run"]
 
@@ -19,10 +18,9 @@ def is_trained(run: Run, max_epochs: int) -> bool:
     if not (checkpoint.is_file() and run.model.is_file()):
         return False
     try:
-        done = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["done"]["epoch"]
-    except Exception:  # torch.load raises pickle errors of many kinds; the training says what is wrong with it
+        return bool(read_saved(checkpoint)["done"]["epoch"] >= max_epochs)
+    except (ValueError, TypeError, KeyError):  # the training says what is wrong with it
         return False
-    return bool(done >= max_epochs)
 
 
 def train_run(run: Run) -> None:

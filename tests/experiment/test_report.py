@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from monai_cryo.experiment import Score, read_scores, write_report
+from monai_cryo.experiment.report import _gain
 
 
 def summary(right: int, iou: float, best: float | None = 0.2, classes=("a", "b")) -> dict:
@@ -107,6 +108,10 @@ def test_the_papers_table_stands_beside_ours(output):
     assert "| tilt_series | accuracy | 0.375 ± 0.177 | 0.625 ± 0.177 (+67 %) |" in part
     assert "| tilt_series | mean IoU | 0.200 ± 0.000 | 0.600 ± 0.000 (+200 %) |" in part
     assert "no_masks" not in part
+
+
+def test_a_percentage_of_next_to_nothing_is_left_out():
+    assert [_gain(before, 0.5) for before in (None, 0.0, 0.002, 0.25)] == ["-", "-", "-", "+100 %"]
 
 
 def test_one_arm_alone_has_no_table_one(output):
