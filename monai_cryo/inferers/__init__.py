@@ -5,6 +5,7 @@ from __future__ import annotations
 from monai_cryo.inferers.dense import DenseInferer, standardize_whole
 from monai_cryo.inferers.diameters import particle_diameters
 from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer
+from monai_cryo.inferers.listing import list_tomograms, listed_tomograms, tomogram_name
 from monai_cryo.inferers.look import Reading, WindowInferer
 from monai_cryo.inferers.normalize import NormalizedTomogram, SpectrumFilter, normalize_tomogram
 from monai_cryo.inferers.picks import MIN_SCORE, pick_particles
@@ -12,15 +13,16 @@ from monai_cryo.inferers.places import blob_places, scored_places
 from monai_cryo.inferers.records import (
     PickFormat,
     TomogramRecord,
+    check_pick_options,
+    file_digest,
     read_record,
-    tilt_pixel_size,
     write_pick_files,
     write_record,
 )
 from monai_cryo.inferers.sharing import my_share, process_rank
 from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading, model_digest
 from monai_cryo.inferers.windows import window_logits
-from monai_cryo.inferers.workflow import TomogramWorkflow, list_tomograms, listed_tomograms, tomogram_name
+from monai_cryo.inferers.workflow import TomogramWorkflow, pick_tomograms
 
 __all__ = [
     "MIN_SCORE",
@@ -37,6 +39,8 @@ __all__ = [
     "TomogramWorkflow",
     "WindowInferer",
     "blob_places",
+    "check_pick_options",
+    "file_digest",
     "list_tomograms",
     "listed_tomograms",
     "model_digest",
@@ -44,11 +48,11 @@ __all__ = [
     "normalize_tomogram",
     "particle_diameters",
     "pick_particles",
+    "pick_tomograms",
     "process_rank",
     "read_record",
     "scored_places",
     "standardize_whole",
-    "tilt_pixel_size",
     "tomogram_name",
     "window_logits",
     "write_pick_files",

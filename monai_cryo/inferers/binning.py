@@ -23,7 +23,7 @@ Inner = tuple[slice, ...]
 def binned_blocks(
     volume: NDArray[Any], halo: int, core: int = _CORE
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], Inner]]:
-    """Yield a volume of means over 2^3 voxels, block by block; what lies beyond an odd face counts as 0.
+    """Yield a volume of means over 2^3 voxels, block by block; beyond an odd face its last voxels count again.
 
     Parameters
     ----------
@@ -57,9 +57,9 @@ def binned_blocks(
 def _binned(volume: NDArray[Any]) -> NDArray[np.float32]:
     shape = tuple(math.ceil(n / BIN) for n in volume.shape)
     result = np.zeros(shape, np.float32)
-    for z, section in enumerate(volume):
-        plane = np.asarray(section, np.float32)
-        plane = np.pad(plane, [(0, n * BIN - m) for n, m in zip(shape[1:], plane.shape, strict=True)])
+    for z in range(BIN * shape[0]):
+        plane = np.asarray(volume[min(z, len(volume) - 1)], np.float32)
+        plane = np.pad(plane, [(0, n * BIN - m) for n, m in zip(shape[1:], plane.shape, strict=True)], mode="edge")
         result[z // BIN] += plane.reshape(shape[1], BIN, shape[2], BIN).sum((1, 3))
     result /= BIN**3
     return result

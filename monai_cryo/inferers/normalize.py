@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from monai_cryo.inferers.dense import Block, standardize_whole
-from monai_cryo.io.tomogram import release_pages
+from monai_cryo.io.tomogram import new_map, release_pages
 from monai_cryo.physics.detector import curve_mtf
 from monai_cryo.physics.fourier import apply_transfer, radial_frequency, radial_power_spectrum
 from monai_cryo.transforms import NormalizeSpectrum, Standardize, apply_parts, fixed_parts
@@ -184,7 +184,7 @@ def normalize_tomogram(
         return NormalizedTomogram(volume, block, block if transform.scope == "batch" else window)
     assert isinstance(transform, NormalizeSpectrum)
     spectrum = SpectrumFilter(volume, transform, box)
-    result = np.memmap(scratch, np.float32, "w+", shape=volume.shape)
+    result = new_map(scratch, np.float32, volume.shape)
     starts = list(product(*(range(0, n, _PIECE) for n in volume.shape)))
     for done, start in enumerate(starts, 1):
         size = [min(_PIECE, n - s) for s, n in zip(start, volume.shape, strict=True)]

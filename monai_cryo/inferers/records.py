@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -14,12 +15,21 @@ import numpy as np
 
 from monai_cryo._typing import check_word
 from monai_cryo.io.atomic import write_text
+from monai_cryo.io.particles import series_names
 from monai_cryo.io.picks import Picks, write_copick, write_picks_csv, write_relion
 from monai_cryo.io.tomogram_list import ListedTomogram
 
-__all__ = ["PickFormat", "TomogramRecord", "read_record", "tilt_pixel_size", "write_pick_files", "write_record"]
+__all__ = [
+    "PickFormat",
+    "TomogramRecord",
+    "check_pick_options",
+    "file_digest",
+    "read_record",
+    "write_pick_files",
+    "write_record",
+]
 
-PickFormat = Literal["csv", "relion4", "relion5", "copick"]
+PickFormat = Literal["csv", "relion5", "relion4", "warp", "copick"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +40,8 @@ class TomogramRecord:
     ----------
     name
         Its file's, without suffix.
-    size_bytes
-        Its file's.
+    digest
+        Of its file, `file_digest`.
     settings
         All that the reading depends on, plain values.
     covered
@@ -41,7 +51,7 @@ class TomogramRecord:
     """
 
     name: str
-    size_bytes: int
+    digest: str
     settings: dict[str, Any]
     covered: dict[str, float]
     picks: Picks | None
@@ -95,6 +105,17 @@ def read_record(path: str | os.PathLike[str]) -> TomogramRecord | None:
         raise ValueError(f"{file} is no record of a tomogram that was read: name another output folder") from error
 
 
+def file_digest(path: str | os.PathLike[str], pieces: int = 16, length: int = 1 << 16) -> str:
+    """Return what tells a file from another: a digest of its size and of pieces of it, read in no time."""
+    size = os.path.getsize(path)
+    found = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        for n in range(pieces):
+            file.seek(n * max(size - length, 0) // (pieces - 1))
+            found.update(file.read(length))
+    return found.hexdigest()[:16]
+
+
 def write_pick_files(
     folder: str | os.PathLike[str],
     records: Sequence[TomogramRecord],
@@ -104,7 +125,10 @@ def write_pick_files(
     pixel_size: float | None = None,
     listed: Mapping[str, ListedTomogram] | None = None,
 ) -> list[Path]:
-    """Write the picks of all tomograms: ``picks.csv``, ``particles_relion5.star``, or copick's ``<name>/Picks/*.json``.
+    """Write the picks of all tomograms.
+
+    ``picks.csv``, ``particles_<format>.star``, or copick's ``<name>/Picks/*.json``. STAR files name a tomogram as it is
+    listed, or else by its tilt series (`series_names`).
 
     Parameters
     ----------
@@ -119,20 +143,16 @@ def write_pick_files(
     pixel_size
         Of the tilt series, Å, for RELION; None: as listed, else the tomograms are not binned.
     listed
-        What RELION 5 says of the records' tomograms: its names, pixel size and sizes go into its STAR files.
+        What RELION 5 says of the records' tomograms: its names, pixel sizes and sizes go into its STAR files.
 
     Raises
     ------
     ValueError
-        On another format or, for RELION, if the listed tomograms have other pixel sizes than each other or than
-        `pixel_size`.
+        As `check_pick_options`.
     """
-    for name in formats:
-        check_word("format", name, PickFormat)
     picks = {record.name: record.picks for record in records if record.picks is not None}
     entries = {name: entry for name, entry in (listed or {}).items() if name in picks}
-    if {"relion4", "relion5"} & set(formats):
-        pixel_size = tilt_pixel_size(entries, pixel_size)
+    check_pick_options(formats, pixel_size, entries)
     target, files = Path(folder), []
     for name in formats:
         if name == "csv":
@@ -143,24 +163,30 @@ def write_pick_files(
                 files += write_copick(target / tomogram / "Picks", found, tomogram)
         else:
             files.append(target / f"particles_{name}.star")
-            named = {entries[n].name if n in entries else n: found for n, found in picks.items()}
+            series = dict(zip(picks, series_names(list(picks)), strict=True))
+            series |= {n: entry.name for n, entry in entries.items()}
+            pixels = {entry.name: entry.pixel_size for entry in entries.values()}
             sizes = {entry.name: entry.size_px for entry in entries.values()}
-            write_relion(files[-1], named, classes, name, pixel_size=pixel_size, size_px=sizes)
+            named = {series[n]: found for n, found in picks.items()}
+            write_relion(files[-1], named, classes, name, pixel_size=pixel_size or pixels, size_px=sizes)
     return files
 
 
-def tilt_pixel_size(listed: Mapping[str, ListedTomogram], pixel_size: float | None = None) -> float | None:
-    """Return the one pixel size of the tilt series, Å: that of the listed tomograms or, without any, the one given.
+def check_pick_options(
+    formats: Sequence[PickFormat], pixel_size: float | None, listed: Mapping[str, ListedTomogram]
+) -> None:
+    """Refuse what picks cannot be written as.
 
     Raises
     ------
     ValueError
-        If there are several.
+        On another format, or if a RELION file is asked for with another pixel size than a tomogram is listed with.
     """
-    found = {entry.pixel_size for entry in listed.values()} | ({pixel_size} if pixel_size else set())
-    if len(found) > 1:
+    for name in formats:
+        check_word("format", name, PickFormat)
+    other = [entry for entry in listed.values() if pixel_size not in (None, entry.pixel_size)]
+    if other and {"relion4", "relion5"} & set(formats):
         raise ValueError(
-            "a RELION file has one pixel size of the tilt series, found "
-            f"{', '.join(f'{v:g}' for v in sorted(found))} Å: pick them in several calls, without another pixel size"
+            f"tomogram {other[0].name} is listed with a tilt-series pixel size of {other[0].pixel_size:g} Å, "
+            f"got {pixel_size:g} Å: leave it out"
         )
-    return next(iter(found), None)

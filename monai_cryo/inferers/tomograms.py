@@ -21,7 +21,15 @@ from monai_cryo.inferers.picks import pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
 from monai_cryo.inferers.windows import WINDOW
 from monai_cryo.io.picks import Picks
-from monai_cryo.io.tomogram import Tomogram, mapped_mrc, release_pages, resample_tomogram, sections, to_source_index
+from monai_cryo.io.tomogram import (
+    Tomogram,
+    mapped_mrc,
+    new_map,
+    release_pages,
+    resample_tomogram,
+    sections,
+    to_source_index,
+)
 from monai_cryo.networks import TwoBranchNet
 from monai_cryo.physics.resampling import same_voxel_size
 
@@ -113,8 +121,8 @@ class TomogramReader:
         tomogram
             What `open_tomogram` returned.
         scratch
-            An empty folder for what is larger than memory: about 4 bytes a voxel and 2 more a class; needed as long as
-            the reading is.
+            An empty folder for what is larger than memory: 5 bytes a voxel and 2 more a class, for a while 4 more where
+            the tomogram is resampled; needed as long as the reading is.
         progress
             Called with (done, all there is to do as far as is known), in blocks and windows.
 
@@ -122,19 +130,25 @@ class TomogramReader:
         ------
         ValueError
             If the tomogram holds values that are not finite, or one value everywhere.
+        OSError
+            If the scratch folder's disk has no room.
         """
         folder, size = Path(scratch), self.model.voxel_size
         volume: NDArray[Any] = tomogram.data
-        if not same_voxel_size(tomogram.voxel_size, size):
+        if same_voxel_size(tomogram.voxel_size, size):
+            size = tomogram.voxel_size  # index for index
+        else:
             volume = resample_tomogram(tomogram, size, folder / "resampled")
         normal = normalize_tomogram(
             volume, self.model.normalize, self.model.box, folder / "normalized", negate=self.negate
         )
+        if normal.volume is not volume:
+            (folder / "resampled").unlink(missing_ok=True)
         volume = normal.volume
         mapped = [volume]
 
         def allocate(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-            mapped.append(np.memmap(folder / name, dtype, "w+", shape=shape))
+            mapped.append(new_map(folder / name, dtype, shape))
             return mapped[-1]
 
         def after(done: int, total: int) -> None:

@@ -13,77 +13,26 @@ from typing import Any
 from tqdm import tqdm
 
 from monai_cryo._refusals import is_refusal
+from monai_cryo.inferers.listing import tomogram_name
 from monai_cryo.inferers.picks import MIN_SCORE
-from monai_cryo.inferers.records import TomogramRecord, read_record, write_record
+from monai_cryo.inferers.records import (
+    PickFormat,
+    TomogramRecord,
+    check_pick_options,
+    file_digest,
+    read_record,
+    write_pick_files,
+    write_record,
+)
 from monai_cryo.inferers.sharing import my_share, process_rank
 from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading
-from monai_cryo.io.atomic import replacing
-from monai_cryo.io.mrc import SUFFIXES
+from monai_cryo.io.atomic import flush_to_disk, replacing
 from monai_cryo.io.tomogram import Tomogram, open_tomogram
-from monai_cryo.io.tomogram_list import ListedTomogram, read_tomogram_list
+from monai_cryo.io.tomogram_list import ListedTomogram
 
-__all__ = ["TomogramWorkflow", "list_tomograms", "listed_tomograms", "tomogram_name"]
+__all__ = ["TomogramWorkflow", "pick_tomograms"]
 
 logger = logging.getLogger(__name__)
-
-
-def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
-    """List the MRC files that files, folders, globs and RELION 5's ``tomograms.star`` name, sorted, each once.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of them names nothing, or a listed file is not there.
-    ValueError
-        If two files have one name, which is what their results are called by.
-    """
-    found: list[Path] = []
-    for text in inputs:
-        if not text:
-            raise FileNotFoundError("no tomogram named, expected an MRC file, a folder of them, or a glob")
-        path = Path(text)
-        if path.is_dir():
-            part = [f for f in path.iterdir() if f.name.lower().removesuffix(".gz").endswith(SUFFIXES) and f.is_file()]
-        elif path.suffix.lower() == ".star":
-            part = _reconstructed(path)
-        elif path.is_file():
-            part = [path]
-        else:
-            anchor = Path(path.anchor)
-            part = [f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file()]
-        if not part:
-            raise FileNotFoundError(f"{text}: no such file, no folder with {' '.join(SUFFIXES)}, and no glob of any")
-        found += part
-    files = sorted({file.resolve(): file for file in found}.values())
-    names: dict[str, Path] = {}
-    for file in files:
-        other = names.setdefault(tomogram_name(file), file)
-        if other != file:
-            raise ValueError(f"{other} and {file} have one name: read them in two calls, each with its own output")
-    return files
-
-
-def listed_tomograms(inputs: Sequence[str | None]) -> dict[str, ListedTomogram]:
-    """Return what the ``tomograms.star`` among the inputs say of their tomograms, by `tomogram_name`."""
-    lists = [read_tomogram_list(text) for text in inputs if text and text.lower().endswith(".star")]
-    return {tomogram_name(t.path): t for found in lists for t in found.values() if t.path is not None}
-
-
-def _reconstructed(file: Path) -> list[Path]:
-    listed = read_tomogram_list(file)
-    paths = [entry.path for entry in listed.values() if entry.path is not None]
-    if not paths:
-        raise ValueError(f"{file}: none of the {len(listed)} tomograms listed is reconstructed")
-    gone = [path for path in paths if not path.is_file()]
-    if gone:
-        raise FileNotFoundError(f"{file}: {len(gone)} of {len(paths)} tomograms are missing, the first is {gone[0]}")
-    return paths
-
-
-def tomogram_name(path: Path) -> str:
-    """Return a file's name without the suffixes of the MRC family."""
-    name = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
-    return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), name)
 
 
 class TomogramWorkflow:
@@ -155,7 +104,7 @@ class TomogramWorkflow:
             ``refused.csv``.
         """
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        mine = [path for path in my_share(paths) if not self._finished(path, voxel_size)]
+        mine = [path for path in my_share(self._inputs(paths)) if not self._finished(path, voxel_size)]
         refused: list[tuple[Path, str]] = []
         # what a header tells is told before anything long begins; a compressed file is only opened once
         todo = []
@@ -171,12 +120,23 @@ class TomogramWorkflow:
         self._list_refused(refused)
         if refused:
             raise ValueError(f"{len(refused)} of {len(mine)} tomograms refused: {refused[0][1]}")
-        return self.records(paths)
+        return self.records(paths, voxel_size)
 
-    def records(self, paths: Sequence[Path]) -> list[TomogramRecord]:
-        """Return the records of the tomograms that are finished."""
-        found = (read_record(self.output_dir / f"{tomogram_name(path)}.json") for path in paths)
-        return [record for record in found if record is not None]
+    def records(self, paths: Sequence[Path], voxel_size: float | None = None) -> list[TomogramRecord]:
+        """Return the records of the tomograms that are finished, read as this workflow reads them."""
+        found = []
+        for path in self._inputs(paths):
+            record = read_record(self.output_dir / f"{tomogram_name(path)}.json")
+            if record is not None and not self._changed(record, path, voxel_size):
+                found.append(record)
+        return found
+
+    def _inputs(self, paths: Sequence[Path]) -> list[Path]:
+        """Leave out what a run has written beside its own tomograms."""
+        kinds = ["labels", *self.reader.model.classes]
+        results = {f"{tomogram_name(path)}_{kind}" for path in paths for kind in kinds}
+        home = self.output_dir.resolve()
+        return [path for path in paths if path.resolve().parent != home or tomogram_name(path) not in results]
 
     def _open(self, path: Path, voxel_size: float | None) -> Tomogram:
         tomogram = open_tomogram(path, self._voxel_size(path, voxel_size))
@@ -211,11 +171,15 @@ class TomogramWorkflow:
                 reading = self.reader.read(tomogram, part / "scratch", show)
             picks = reading.picks(self.reader.diameters_a, min_score=self.min_score) if self.pick else None
             settings = self._settings(path, voxel_size)
-            record = TomogramRecord(name, path.stat().st_size, settings, reading.covered(), picks)
+            record = TomogramRecord(name, file_digest(path), settings, reading.covered(), picks)
             self._write(part, name, reading, record)
             del reading, tomogram
             shutil.rmtree(part / "scratch")
+            # what was there is another reading's; without its record it counts as not finished
+            for kind in (".json", ".png", "_labels.mrc", *(f"_{c}.mrc" for c in self.reader.model.classes)):
+                (self.output_dir / f"{name}{kind}").unlink(missing_ok=True)
             for file in sorted(part.iterdir()):
+                flush_to_disk(file)
                 file.replace(self.output_dir / file.name)
             write_record(self.output_dir / f"{name}.json", record)
         finally:
@@ -245,16 +209,23 @@ class TomogramWorkflow:
         record = None if self.overwrite else read_record(self.output_dir / f"{name}.json")
         if record is None:
             return False
-        old, new = dict(record.settings), self._settings(path, voxel_size)
-        picked, wanted = old.pop("picking", None), new.pop("picking")
-        if old != new or record.size_bytes != path.stat().st_size:
-            changed = [key for key in {**new, **old} if old.get(key) != new.get(key)] or ["the file itself"]
+        changed = self._changed(record, path, voxel_size)
+        if set(changed) - {"picking"}:
             raise ValueError(
                 f"{self.output_dir / name}.json was made with another {', '.join(changed)}: "
                 "pass --overwrite, or another --output"
             )
-        maps = [self.output_dir / f"{name}_{c}.mrc" for c in self.reader.model.classes] if self.save_scores else []
-        return wanted in (None, picked) and all(file.is_file() for file in maps)
+        asked = [f"{name}_{c}.mrc" for c in self.reader.model.classes] if self.save_scores else []
+        asked += [f"{name}.png"] if self.picture else []
+        return not changed and all((self.output_dir / file).is_file() for file in asked)
+
+    def _changed(self, record: TomogramRecord, path: Path, voxel_size: float | None) -> list[str]:
+        """Name what a record was made with otherwise; its picks may stand where none are asked for."""
+        old, new = record.settings, self._settings(path, voxel_size)
+        if new["picking"] is None:
+            new = new | {"picking": old.get("picking")}
+        changed = [key for key in {**new, **old} if old.get(key) != new.get(key)]
+        return changed + (["file"] if record.digest != file_digest(path) else [])
 
     def _list_refused(self, refused: Sequence[tuple[Path, str]]) -> None:
         rank, count = process_rank()
@@ -264,6 +235,56 @@ class TomogramWorkflow:
             with replacing(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
                 writer = csv.writer(stream, lineterminator="\n")
                 writer.writerows([("file", "reason"), *refused])
+
+
+def pick_tomograms(
+    workflow: TomogramWorkflow,
+    paths: Sequence[Path],
+    formats: Sequence[PickFormat] = ("csv",),
+    *,
+    voxel_size: float | None = None,
+    pixel_size: float | None = None,
+) -> list[Path]:
+    """Read tomograms and write the picks of all that are finished, whatever becomes of the others.
+
+    Parameters
+    ----------
+    workflow, paths
+        As for `TomogramWorkflow.run`.
+    formats
+        As for `write_pick_files`.
+    voxel_size
+        Of the tomograms, Å, in place of the headers'.
+    pixel_size
+        Of the tilt series, Å, for RELION; None: as listed, else the tomograms are not binned.
+
+    Returns
+    -------
+    list
+        The files of picks.
+
+    Raises
+    ------
+    ValueError
+        As `check_pick_options`, before anything is read, and as `TomogramWorkflow.run`.
+    """
+    check_pick_options(formats, pixel_size, workflow.listed)
+    written: list[Path] = []
+    try:
+        workflow.run(paths, voxel_size)
+    finally:
+        records = workflow.records(paths, voxel_size)
+        while records:
+            classes = workflow.reader.model.classes
+            written = write_pick_files(
+                workflow.output_dir, records, classes, formats, pixel_size=pixel_size, listed=workflow.listed
+            )
+            # another process may have finished while these were written
+            now = workflow.records(paths, voxel_size)
+            if len(now) == len(records):
+                break
+            records = now
+    return written
 
 
 def _refusal(path: Path, action: Callable[..., Any], *arguments: Any) -> str:

@@ -14,10 +14,11 @@ from monai_cryo.io.particles import (
     index_to_star,
     particle_images,
     positions,
+    series_names,
     star_to_index,
     tomogram_names,
 )
-from monai_cryo.io.picks import Picks, read_picks_csv, write_copick, write_picks_csv, write_relion
+from monai_cryo.io.picks import Picks, StarStyle, read_picks_csv, write_copick, write_picks_csv, write_relion
 from monai_cryo.io.star import ParticleStar, read_star, star_text
 from monai_cryo.io.tomogram import (
     Tomogram,
@@ -39,6 +40,7 @@ __all__ = [
     "ParticleImage",
     "ParticleStar",
     "Picks",
+    "StarStyle",
     "Tomogram",
     "coordinate_columns",
     "cut_boxes",
@@ -58,6 +60,7 @@ __all__ = [
     "release_pages",
     "replacing",
     "resample_tomogram",
+    "series_names",
     "star_text",
     "star_to_index",
     "to_source_index",

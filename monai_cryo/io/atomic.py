@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "write_text"]
+__all__ = ["flush_to_disk", "replacing", "write_text"]
 
 
 @contextmanager
@@ -39,8 +39,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def flush_to_disk(path: str | os.PathLike[str]) -> None:
+    """Wait until what was written to a file is on the disk: a rename may get there before."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all.
+    """Write a text file in UTF-8, whole or not at all, after a power cut too.
 
     Raises
     ------
@@ -49,3 +55,4 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+        flush_to_disk(temporary)

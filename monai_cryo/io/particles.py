@@ -44,6 +44,7 @@ __all__ = [
     "index_to_star",
     "particle_images",
     "positions",
+    "series_names",
     "star_to_index",
     "tomogram_names",
 ]
@@ -172,6 +173,15 @@ def tomogram_names(star: ParticleStar) -> list[str]:
                 for name in star.columns[label]
             ]
     raise ValueError(f"{star.path}: no column _rlnTomoName, _rlnMicrographName or _wrpSourceName")
+
+
+def series_names(names: Sequence[str]) -> list[str]:
+    """Return the tilt series of tomograms' files, named as RELION and Warp name them: ``rec_NAME``, ``NAME_13.68Apx``.
+
+    Where two files would be of one series, such as two reconstructions of it, all keep their own names.
+    """
+    series = [re.sub(r"_\d+(\.\d+)?Apx$", "", name.removeprefix("rec_")) or name for name in names]
+    return series if len(set(series)) == len(set(names)) else list(names)
 
 
 def particle_images(star: ParticleStar, root: str | os.PathLike[str] | None = None) -> list[ParticleImage]:

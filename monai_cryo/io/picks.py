@@ -11,15 +11,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_cryo._typing import check_word
 from monai_cryo.io.atomic import replacing
 from monai_cryo.io.particles import CoordinateStyle, coordinate_columns, index_to_star
 from monai_cryo.io.star import star_text
 
-__all__ = ["Picks", "read_picks_csv", "write_copick", "write_picks_csv", "write_relion"]
+__all__ = ["Picks", "StarStyle", "read_picks_csv", "write_copick", "write_picks_csv", "write_relion"]
+
+StarStyle = Literal["relion5", "relion4", "warp"]
 
 _NOT_IN_COPICK_NAMES = r'[<>:"/\\|?*\x00-\x1F\x7F\s_]'
 
@@ -123,15 +127,18 @@ def write_relion(
     path: str | os.PathLike[str],
     picks: Mapping[str, Picks],
     classes: Sequence[str],
-    style: CoordinateStyle = "relion5",
+    style: StarStyle = "relion5",
     *,
-    pixel_size: float | None = None,
+    pixel_size: float | Mapping[str, float] | None = None,
     size_px: Mapping[str, Sequence[int]] | None = None,
 ) -> None:
-    """Write a particle STAR file for RELION 4 or 5 (or Warp, with the tomogram's voxel size as `pixel_size`).
+    """Write a particle STAR file for RELION 4 or 5, or Warp.
 
-    ``rlnClassNumber`` counts from 1 in the order of `classes`; the score stands in ``rlnAutopickFigureOfMerit``;
-    angles, which are not known, are 0. See `monai_cryo.io.particles` for the coordinates.
+    One table, ``particles``, as RELION's own picker writes it: RELION reads the first table of a list of coordinates,
+    and takes the optics from its tilt series. ``rlnClassNumber`` counts from 1 in the order of `classes`; the score
+    stands in ``rlnAutopickFigureOfMerit``; angles, which are not known, are 0. See `monai_cryo.io.particles` for the
+    coordinates. Warp's tilt series are ``NAME.tomostar`` in ``rlnMicrographName``; its coordinates are voxels of the
+    tomogram, whose voxel size ``WarpTools ts_export_particles`` is told as ``--coords_angpix``.
 
     Parameters
     ----------
@@ -144,44 +151,41 @@ def write_relion(
     style
         Whose coordinates.
     pixel_size
-        Of the tilt series, Å; None: the tomograms are not binned.
+        For RELION: pixel size of the tilt series, Å, one for all or ``rlnTomoName`` -> pixel size. Of those that are
+        missing it is the voxel size: the tomograms are not binned.
     size_px
-        For RELION 5: ``rlnTomoName`` -> size of the tomogram (z, y, x) in tilt-series pixels; None: the tomogram's own
-        size times the binning.
+        For RELION 5: ``rlnTomoName`` -> size of the tomogram (z, y, x) in tilt-series pixels; of those that are missing
+        the tomogram's own size times the binning.
 
     Raises
     ------
     ValueError
-        If a pick's class is not in `classes`, or the voxel sizes differ and no `pixel_size` is given.
+        If a pick's class is not in `classes`.
     """
-    sizes = {p.voxel_size for p in picks.values()}
-    if pixel_size is None and len(sizes) > 1:
-        raise ValueError(
-            f"the tomograms have voxel sizes of {sorted(sizes)} Å, pass pixel_size of the tilt series in Å"
-        )
-    labels = coordinate_columns(style)
-    columns: dict[str, list[object]] = {label: [] for label in ("rlnTomoName", *labels)}
-    for label in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"):
-        columns[label] = []
-    columns |= {"rlnClassNumber": [], "rlnAutopickFigureOfMerit": [], "rlnOpticsGroup": [], "monaiCryoClassName": []}
+    check_word("style", style, StarStyle)
+    warp = style == "warp"
+    coordinates: CoordinateStyle = "relion4" if style == "warp" else style
+    labels = ["rlnMicrographName" if warp else "rlnTomoName", *coordinate_columns(coordinates)]
+    labels += ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnClassNumber", "rlnAutopickFigureOfMerit"]
+    labels += ["rlnMicrographPixelSize" if warp else "rlnTomoTiltSeriesPixelSize", "monaiCryoClassName"]
+    pixels: Mapping[str, float] = {}
+    if pixel_size is not None and not warp:
+        pixels = pixel_size if isinstance(pixel_size, Mapping) else dict.fromkeys(picks, pixel_size)
+    rows: list[tuple[object, ...]] = []
     for tomogram, found in picks.items():
         unknown = sorted(set(found.names) - set(classes))
         if unknown:
             raise ValueError(f"{tomogram}: picks of class {', '.join(unknown)}, expected {', '.join(classes)}")
-        pixel = found.voxel_size if pixel_size is None else pixel_size
+        pixel = pixels.get(tomogram, found.voxel_size)
         whole = (size_px or {}).get(tomogram) or [round(n * found.voxel_size / pixel) for n in found.shape]
-        values = index_to_star(found.index, style, found.voxel_size, pixel, whole)
-        for n, name in enumerate(found.names):
-            angles = (0.0, 0.0, 0.0)
-            score = float(found.scores[n])
-            row = (tomogram, *map(float, values[n]), *angles, list(classes).index(name) + 1, score, 1, name)
-            for column, value in zip(columns.values(), row, strict=True):
-                column.append(value)
-    optics: dict[str, list[object]] = {"rlnOpticsGroup": [1], "rlnOpticsGroupName": ["opticsGroup1"]}
-    if sizes:
-        optics["rlnTomoTiltSeriesPixelSize"] = [float(pixel_size or sizes.pop())]
+        values = index_to_star(found.index, coordinates, found.voxel_size, pixel, whole)
+        series = f"{tomogram}.tomostar" if warp else tomogram
+        for name, score, value in zip(found.names, found.scores, values, strict=True):
+            number = list(classes).index(name) + 1
+            rows.append((series, *map(float, value), 0.0, 0.0, 0.0, number, float(score), float(pixel), name))
+    columns = dict(zip(labels, zip(*rows, strict=True) if rows else [()] * len(labels), strict=True))
     with replacing(path) as temporary:
-        temporary.write_text(star_text("optics", optics) + star_text("particles", columns))
+        temporary.write_text(star_text("particles", columns))
 
 
 def write_copick(
@@ -196,7 +200,7 @@ def write_copick(
     Parameters
     ----------
     folder
-        Where to; made if it is not there. Files that are there are replaced.
+        Where to; made if it is not there. All picks there of this user and session are replaced.
     picks
         Of one tomogram.
     run
@@ -216,6 +220,7 @@ def write_copick(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     files = []
+    owner = [_copick_name(part) for part in (user, session)]
     for name in sorted(set(picks.names)):
         chosen = [n for n, other in enumerate(picks.names) if other == name]
         points = [
@@ -227,7 +232,7 @@ def write_copick(
             }
             for n in chosen
         ]
-        parts = [re.sub(_NOT_IN_COPICK_NAMES, "-", part).strip("-") for part in (user, session, name)]
+        parts = [*owner, _copick_name(name)]
         content = {
             "pickable_object_name": parts[2],
             "user_id": parts[0],
@@ -241,4 +246,10 @@ def write_copick(
         files.append(target / f"{'_'.join(parts)}.json")
         with replacing(files[-1]) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n")
+    for left in set(target.glob(f"{'_'.join(owner)}_*.json")) - set(files):
+        left.unlink()
     return files
+
+
+def _copick_name(text: str) -> str:
+    return re.sub(_NOT_IN_COPICK_NAMES, "-", text).strip("-")

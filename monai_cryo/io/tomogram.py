@@ -28,6 +28,7 @@ __all__ = [
     "Tomogram",
     "cut_boxes",
     "mapped_mrc",
+    "new_map",
     "open_tomogram",
     "release_pages",
     "resample_tomogram",
@@ -199,9 +200,35 @@ def mapped_mrc(
     """
     mode = mode_from_dtype(np.dtype(dtype))
     with replacing(path) as temporary, mrcfile.new_mmap(temporary, shape, mode) as mrc:
+        _allocate(temporary, temporary.stat().st_size, path)
         mrc.voxel_size = voxel_size
         mrc.header.origin = tuple(origin)[::-1]
         yield mrc.data
+
+
+def new_map(path: str | os.PathLike[str], dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """Return a new file of zeros as a memory map whose place on the disk is taken: writing to it cannot fail.
+
+    Raises
+    ------
+    OSError
+        If the disk has no room for it.
+    """
+    Path(path).write_bytes(b"")
+    _allocate(path, math.prod(shape) * np.dtype(dtype).itemsize, path)
+    return np.memmap(path, dtype, "r+", shape=shape)
+
+
+def _allocate(path: str | os.PathLike[str], size: int, named: str | os.PathLike[str]) -> None:
+    """Take a file's place on the disk: without, a full disk kills the process that writes to a map of it."""
+    with open(path, "r+b") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror} ({size} bytes)", os.fspath(named)) from error
 
 
 def release_pages(array: NDArray[Any]) -> None:
@@ -210,10 +237,12 @@ def release_pages(array: NDArray[Any]) -> None:
     Parameters
     ----------
     array
-        A memory map or a view of one; anything else is left alone.
+        A memory map or a view of one; anything else, such as a copy-on-write map, is left alone.
     """
     owner: Any = array
     while isinstance(owner, np.ndarray):
+        if isinstance(owner, np.memmap) and owner.mode == "c":
+            return
         owner = owner.base
     if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         owner.madvise(mmap.MADV_DONTNEED)
@@ -227,7 +256,7 @@ def sections(volume: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 def resample_tomogram(
-    tomogram: Tomogram, voxel_size: float, scratch: str | os.PathLike[str], *, block: int = 128
+    tomogram: Tomogram, voxel_size: float, scratch: str | os.PathLike[str], *, block: int | None = None
 ) -> NDArray[np.float32]:
     """Write a tomogram at another voxel size, block by block, into a scratch file, and map that.
 
@@ -242,7 +271,7 @@ def resample_tomogram(
     scratch
         A file of plain float32 values to write, in place of one that is there.
     block
-        Size of the pieces, in new voxels.
+        Size of the pieces, in new voxels; None: as many as 128 of the coarser of both grids span.
 
     Returns
     -------
@@ -251,7 +280,9 @@ def resample_tomogram(
     """
     shape = covered_shape(tomogram.data.shape, tomogram.voxel_size, voxel_size)
     fill = float(np.mean([s.mean(dtype=np.float64) for s in sections(tomogram.data[::4, ::4, ::4])]))
-    result = np.memmap(scratch, np.float32, "w+", shape=shape)
+    result = new_map(scratch, np.float32, shape)
+    if block is None:
+        block = max(16, round(128 * min(1.0, tomogram.voxel_size / voxel_size)))
     for start in product(*(range(0, n, block) for n in shape)):
         size = [min(block, n - s) for s, n in zip(start, shape, strict=True)]
         centre = [s + n // 2 for s, n in zip(start, size, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from monai_cryo.io.picks import Picks
-from monai_cryo.io.tomogram import Tomogram, to_source_index
+from monai_cryo.io.tomogram import Tomogram, sections, to_source_index
 
 __all__ = ["COLOURS", "draw_tomogram"]
 
@@ -68,6 +68,7 @@ def draw_tomogram(
     from matplotlib.patches import Circle, Patch
 
     labels, shape = reading.reading.labels, reading.volume.shape
+    busiest, seen = _survey(labels, reading.classes)
     places = np.empty((0, 3)) if picks is None else _to_reading(picks.index, reading)
     colour = {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(reading.classes)}
     map_of = ListedColormap(["#00000000", *(colour[name] for name in reading.classes)])
@@ -82,7 +83,7 @@ def draw_tomogram(
         )
         grid[1, 1].set_axis_off()
         for axis, ax, names in ((0, grid[0, 0], "xy"), (2, grid[0, 1], "zy"), (1, grid[1, 0], "xz")):
-            at = _busiest(labels, axis)
+            at = busiest[axis]
             image = _section(reading.volume, axis, at)
             low, high = np.percentile(image, (1, 99))
             outline = np.asarray(labels.take(at, axis))
@@ -102,7 +103,6 @@ def draw_tomogram(
                     centre = (place[across], place[up])
                     ax.add_patch(Circle(centre, cut**0.5, fill=False, edgecolor=colour[name], linewidth=0.8))
     ax = right.subplots()
-    seen = [name for name in reading.classes if (labels == reading.classes.index(name) + 1).any()]
     if picks is not None and len(picks):
         kinds = [name for name in reading.classes if name in picks.names]
         values = [[s for s, n in zip(picks.scores, picks.names, strict=True) if n == name] for name in kinds]
@@ -126,12 +126,22 @@ def _to_reading(index: np.ndarray, reading: _Reading) -> np.ndarray:
     return (index - zero) / (one - zero)
 
 
-def _busiest(labels: np.ndarray, axis: int) -> int:
-    """Section along an axis with most labelled voxels, of those in the middle half."""
-    n = labels.shape[axis]
-    first = n // 4
-    counts = [int(np.count_nonzero(labels.take(at, axis))) for at in range(first, max(first + 1, n - first))]
-    return first + int(np.argmax(counts)) if max(counts) else n // 2
+def _survey(labels: NDArray[Any], classes: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return for each axis the section with most labelled voxels, of those in the middle half, and the classes seen."""
+    counts = [np.zeros(n, np.int64) for n in labels.shape]
+    voxels = np.zeros(len(classes) + 1, np.int64)
+    for z, section in enumerate(sections(labels)):
+        labelled = np.asarray(section) != 0
+        counts[0][z] = labelled.sum()
+        counts[1] += labelled.sum(1)
+        counts[2] += labelled.sum(0)
+        voxels += np.bincount(np.asarray(section).ravel(), minlength=len(voxels))
+    busiest = []
+    for found in counts:
+        n, first = len(found), len(found) // 4
+        middle = found[first : max(first + 1, n - first)]
+        busiest.append(first + int(np.argmax(middle)) if middle.any() else n // 2)
+    return busiest, [name for name, n in zip(classes, voxels[1:], strict=True) if n]
 
 
 def _section(volume: np.ndarray, axis: int, at: int) -> np.ndarray:

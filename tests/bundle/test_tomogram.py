@@ -6,9 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from monai_cryo._refusals import find_refusal
 from monai_cryo.bundle import ModelRecord
 from monai_cryo.cli import main
 from monai_cryo.io import write_mrc
@@ -33,3 +35,14 @@ def test_config_and_verb_agree(bundle_root: Path, tmp_path: Path) -> None:
     names = {p.name for p in (tmp_path / "a").iterdir()}
     assert names == {"t.json", "t.png", "t_labels.mrc", "picks.csv"}
     assert names == {p.name for p in (tmp_path / "b").iterdir()}
+
+    # a file that is refused does not keep the picks of the others from being written
+    (tmp_path / "in").mkdir()
+    (tmp_path / "t.mrc").rename(tmp_path / "in" / "t.mrc")
+    (tmp_path / "in" / "cut.mrc").write_bytes((tmp_path / "in" / "t.mrc").read_bytes()[:-9])
+    parser.read_config(str(bundle_root / "configs" / "tomogram.yaml"))
+    parser.update({**options, "output_dir": str(tmp_path / "c"), "tomograms": str(tmp_path / "in"), "picture": False})
+    with pytest.raises(RuntimeError) as error:
+        parser.get_parsed_content("run", eval_expr=True)
+    assert "1 of 2 tomograms refused" in str(find_refusal(error.value))
+    assert {p.name for p in (tmp_path / "c").iterdir()} == {"t.json", "t_labels.mrc", "picks.csv", "refused.csv"}

@@ -208,6 +208,24 @@ def test_another_model_does_not_go_on_with_a_table(
     assert "the table there was made with another apix, star_apix: pass" in capsys.readouterr().err
 
 
+def test_rows_in_another_order_and_other_tomograms_do_not_go_on_with_a_table(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    tomograms = ["--tomograms", str(folder / "tomograms")]
+    assert call(model, folder, "p.star", *tomograms) == 0
+    (folder / "more.star").write_text(STAR)
+    assert call(model, folder, "more.star", *tomograms) == 0  # another file goes into the same table
+    assert len(table(folder)) == 4
+    lines = STAR.splitlines()
+    (folder / "p.star").write_text("\n".join([*lines[:-2], lines[-1], lines[-2], ""]))
+    capsys.readouterr()
+    assert call(model, folder, "p.star", *tomograms) == 1
+    assert f"made with another {folder / 'p.star'}: pass --overwrite" in capsys.readouterr().err
+    (folder / "tomograms").rename(folder / "denoised")
+    assert call(model, folder, "more.star", "--tomograms", str(folder / "denoised")) == 1
+    assert f"made with another {folder / 'more.star'}: pass --overwrite" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["unknown", "one", "oblong", "cut", "ended", "damaged", "packed"])
 def test_tomograms_that_cannot_be_read_are_refused_first(
     model: Path, folder: Path, capsys: pytest.CaptureFixture, name: str

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -18,7 +19,7 @@ from matplotlib import image as picture
 from monai_cryo.bundle import bundle_root
 from monai_cryo.cli import main
 from monai_cryo.inferers import MIN_SCORE, TomogramReader, tomogram_name
-from monai_cryo.io import read_mrc, read_star, write_mrc
+from monai_cryo.io import Tomogram, read_mrc, read_star, write_mrc
 
 SHAPE = (18, 26, 48)
 
@@ -115,7 +116,7 @@ def test_files_that_do_not_fit_their_list_are_refused(model: Path, folder: Path,
     (folder / "tomograms.star").write_text(LIST)
     assert call("pick", model, folder, "--format", "relion5", "--tilt_apix", "4", inputs="tomograms.star") == 1
     err = capsys.readouterr().err
-    assert "one pixel size of the tilt series, found 4, 5 Å" in err
+    assert "tomogram TS_1 is listed with a tilt-series pixel size of 5 Å, got 4 Å: leave it out" in err
     assert err.count("\n") == 1
 
 
@@ -149,6 +150,52 @@ def test_results_of_other_settings_are_not_mixed(model: Path, folder: Path, caps
     assert call("segment", model, folder, "--no_picture", "--apix", "12") == 1
     assert "a.json was made with another voxel_size: pass --overwrite" in capsys.readouterr().err
     assert call("segment", model, folder, "--no_picture", "--invert", "--overwrite") == 0
+
+
+def test_picks_of_other_settings_are_not_mixed(model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def picked() -> set[str]:
+        with (folder / "out" / "picks.csv").open() as stream:
+            return {row["tomogram"] for row in csv.DictReader(stream)}
+
+    more = ["--no_picture", "--diameter", "membrane=40"]
+    assert call("pick", model, folder, *more, "--min_score", "0.01") == 0
+    assert picked() == {"a", "b"}
+    read = TomogramReader.read
+
+    def stopped(self: TomogramReader, tomogram: Tomogram, *arguments: Any) -> Any:
+        if tomogram.path.name == "b.mrc":
+            raise KeyboardInterrupt
+        return read(self, tomogram, *arguments)
+
+    monkeypatch.setattr(TomogramReader, "read", stopped)
+    assert call("pick", model, folder, *more, "--min_score", "0.02") != 0
+    assert picked() == {"a"}
+
+
+def test_a_new_file_of_the_same_size_is_another_one(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert call("segment", model, folder, "--scores", "--no_picture") == 0
+    path = folder / "in" / "a.mrc"
+    before = path.stat()
+    volume = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
+    write_mrc(path, volume, 10.0, (1.0, 2.0, 3.0), overwrite=True)
+    assert path.stat().st_size == before.st_size
+    assert call("segment", model, folder, "--scores", "--no_picture") == 1
+    assert "a.json was made with another file: pass --overwrite" in capsys.readouterr().err
+    # what the old one left is not taken for the new one's
+    assert call("segment", model, folder, "--overwrite", "--no_picture") == 0
+    assert not list((folder / "out").glob("*_ribosome.mrc"))
+    assert call("segment", model, folder) == 0
+    assert (folder / "out" / "a.png").is_file()  # asked for later
+
+
+def test_results_beside_the_tomograms_are_not_read(model: Path, folder: Path) -> None:
+    argv = ["pick", str(folder / "in"), "--model", str(model), "--output", str(folder / "in"), "--device", "cpu"]
+    argv += ["--scores", "--no_picture"]
+    assert main(argv) == 0
+    found = names(folder / "in")
+    assert "a_labels.mrc" in found
+    assert main(argv) == 0
+    assert names(folder / "in") == found
 
 
 def test_absent_classes_are_never_found(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:

@@ -31,6 +31,14 @@ def test_particles_are_where_the_first_places_are(bright: bool) -> None:
     )
 
 
+def test_an_odd_face_of_a_volume_with_a_mean_is_no_wall() -> None:
+    volume = np.random.default_rng(3).normal(128, 20, size=(41, 60, 60)).astype(np.float32)
+    depth = blob_places(volume, [14.0])[:, 0]
+    near, far = (depth < 3).sum(), (depth > 37).sum()
+    assert near > 5
+    assert far < 2 * near
+
+
 def test_places_found_at_two_sizes_are_listed_once() -> None:
     volume = balls((50, 50, 50), [(24.5, 24.5, 24.5)], 14)
     found = blob_places(volume, [12.0, 16.0], bright=True)
@@ -60,7 +68,7 @@ def test_scored_places_are_the_best_ones_apart() -> None:
 
 def test_blocks_are_the_binned_volume_and_what_lies_around() -> None:
     volume = np.random.default_rng(1).normal(size=(13, 20, 9)).astype(np.float32)
-    padded = np.pad(volume, [(0, 1), (0, 0), (0, 1)])
+    padded = np.pad(volume, [(0, 1), (0, 0), (0, 1)], mode="edge")
     expected = padded.reshape(7, 2, 10, 2, 5, 2).mean((1, 3, 5))
     result = np.full_like(expected, np.nan)
     for first, block, inner in binned_blocks(volume, 2, core=3):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from monai_cryo.bundle import ModelRecord, read_model
 from monai_cryo.inferers import (
     Reading,
+    TomogramReader,
     TomogramReading,
     TomogramRecord,
     list_tomograms,
@@ -17,8 +21,10 @@ from monai_cryo.inferers import (
     write_record,
 )
 from monai_cryo.io import open_tomogram, read_mrc, write_mrc
+from monai_cryo.networks import TwoBranchNet
 from monai_cryo.physics.resampling import covered_shape
 from monai_cryo.templates import load_templates
+from monai_cryo.transforms import Standardize
 
 
 def ball(shape: tuple[int, ...], centre: tuple[float, ...], radius: float) -> np.ndarray:
@@ -51,6 +57,19 @@ def test_picks_and_labels_are_on_the_files_own_grid(tmp_path: Path, voxel_size: 
     assert whole.covered()["ribosome"] == pytest.approx(labels.mean())
 
 
+def test_a_tomogram_of_nearly_the_models_voxel_size_is_read_index_for_index(tmp_path: Path) -> None:
+    network = partial(TwoBranchNet, num_classes=2, features=(2, 2, 3, 3, 4), fc=(4, 4), norm="batch")
+    record = ModelRecord(["ribosome", "background"], 10.0, 40, "dark", Standardize("item"), network).build()
+    torch.save(record.state_dict(), tmp_path / "model.pt")
+    volume = np.random.default_rng(0).normal(size=(16, 20, 48)).astype(np.float32)
+    write_mrc(tmp_path / "t.mrc", volume, 10.009)
+    tomogram = open_tomogram(tmp_path / "t.mrc")
+    (tmp_path / "scratch").mkdir()
+    found = TomogramReader(read_model(tmp_path / "model.pt"), {"ribosome": 140.0}).read(tomogram, tmp_path / "scratch")
+    assert found.voxel_size == tomogram.voxel_size
+    assert found.volume.shape == volume.shape
+
+
 def test_diameters_come_from_the_library_or_are_given() -> None:
     library = load_templates()
     classes = ["ribosome", "membrane", "background"]
@@ -65,7 +84,7 @@ def test_diameters_come_from_the_library_or_are_given() -> None:
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
-    record = TomogramRecord("t", 7, {"a": 1}, {"ribosome": 0.25}, None)
+    record = TomogramRecord("t", "7", {"a": 1}, {"ribosome": 0.25}, None)
     write_record(tmp_path / "t.json", record)
     found = read_record(tmp_path / "t.json")
     assert found is not None

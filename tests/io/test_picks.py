@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from monai_cryo._refusals import is_refusal
-from monai_cryo.io.particles import positions, tomogram_names
+from monai_cryo.io.particles import positions, series_names, tomogram_names
 from monai_cryo.io.picks import Picks, read_picks_csv, write_copick, write_picks_csv, write_relion
 from monai_cryo.io.star import read_star
 
@@ -63,7 +65,39 @@ def test_relion_round_trip(tmp_path: Path, style: str, pixel_size: float | None)
     assert tomogram_names(star) == ["TS_1"] * 3
     assert star.columns["rlnClassNumber"] == ["2", "1", "1"]
     assert star.numbers("rlnAutopickFigureOfMerit") == [0.9, 0.8, 0.7]
-    assert float(star.optics["1"]["rlnTomoTiltSeriesPixelSize"]) == (pixel_size or 13.68)
+    assert set(star.numbers("rlnTomoTiltSeriesPixelSize")) == {pixel_size or 13.68}
+    # RELION reads the first table of a list of coordinates, and takes optics from its tilt series where there are none
+    assert re.findall(r"^data_\S*", star.text, re.MULTILINE) == ["data_particles"]
+
+
+def test_warp_round_trip(tmp_path: Path) -> None:
+    write_relion(tmp_path / "p.star", {"TS_1": picks(), "TS_2": picks(10.0)}, CLASSES, "warp", pixel_size=3.42)
+    star = read_star(tmp_path / "p.star")
+    assert set(star.columns["rlnMicrographName"]) == {"TS_1.tomostar", "TS_2.tomostar"}
+    assert tomogram_names(star) == ["TS_1"] * 3 + ["TS_2"] * 3
+    assert star.numbers("rlnCoordinateZ")[:3] == [1.25, 10, 0]  # voxels, whatever the tilt series' pixels
+    one = replace(star, columns={k: v[:3] for k, v in star.columns.items()})
+    np.testing.assert_allclose(positions(one, 13.68), picks().index, atol=1e-5)
+
+
+def test_tomograms_of_many_pixel_sizes_in_one_file(tmp_path: Path) -> None:
+    write_relion(tmp_path / "p.star", {"a": picks(), "b": picks(10.0)}, CLASSES, "relion4", pixel_size={"b": 2.5})
+    star = read_star(tmp_path / "p.star")
+    assert star.numbers("rlnTomoTiltSeriesPixelSize") == [13.68] * 3 + [2.5] * 3
+    assert star.numbers("rlnCoordinateZ") == [1.25, 10, 0, 5, 40, 0]
+
+
+def test_no_picks_make_a_table_without_rows(tmp_path: Path) -> None:
+    none = Picks(np.empty((0, 3)), [], np.empty(0), np.empty(0, int), 10.0, (4, 5, 6))
+    write_relion(tmp_path / "p.star", {"a": none}, CLASSES)
+    text = (tmp_path / "p.star").read_text()
+    assert "data_particles" in text
+    assert text.rstrip().splitlines()[-1].startswith("_monaiCryoClassName")
+
+
+def test_series_are_named_as_relion_and_warp_name_their_files() -> None:
+    assert series_names(["rec_TS_1", "TS_2_13.68Apx", "TS_3_10Apx", "plain"]) == ["TS_1", "TS_2", "TS_3", "plain"]
+    assert series_names(["TS_1_10.00Apx", "TS_1_20.00Apx"]) == ["TS_1_10.00Apx", "TS_1_20.00Apx"]
 
 
 def test_relion5_centre_can_be_given(tmp_path: Path) -> None:
@@ -75,8 +109,8 @@ def test_relion5_centre_can_be_given(tmp_path: Path) -> None:
 def test_relion_refusals(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="t: picks of class 26S_cap, expected ribosome"):
         write_relion(tmp_path / "p.star", {"t": picks()}, ["ribosome"])
-    with pytest.raises(ValueError, match="pass pixel_size"):
-        write_relion(tmp_path / "p.star", {"a": picks(), "b": picks(10.0)}, CLASSES)
+    with pytest.raises(ValueError, match="style must be one of relion5, relion4, warp, got 'm'"):
+        write_relion(tmp_path / "p.star", {"a": picks()}, CLASSES, "m")
     assert not list(tmp_path.iterdir())
 
 
@@ -107,6 +141,10 @@ def test_copick_files(tmp_path: Path) -> None:
         "trust_orientation": False,
     }
     assert len(json.loads(files[1].read_text())["points"]) == 2
+    mine = tmp_path / "Picks" / "me_1_ribosome.json"
+    mine.write_text("{}")
+    again = write_copick(tmp_path / "Picks", picks(10.0, names=("ribosome",) * 3), "TS_1")
+    assert set((tmp_path / "Picks").iterdir()) == {mine, *again}  # the class that is no longer found is gone
 
 
 @pytest.mark.parametrize(

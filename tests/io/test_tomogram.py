@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 from pathlib import Path
 
 import mrcfile
@@ -10,14 +12,17 @@ import numpy as np
 import pytest
 import torch
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo.io.mrc import read_mrc, write_mrc
 from monai_cryo.io.particles import index_to_star, star_to_index
 from monai_cryo.io.tomogram import (
     cut_boxes,
     mapped_mrc,
+    new_map,
     open_tomogram,
     release_pages,
     resample_tomogram,
+    sections,
     to_source_index,
 )
 from monai_cryo.physics.resampling import covered_shape
@@ -181,6 +186,55 @@ def test_pages_that_are_let_go_keep_what_was_written(tmp_path: Path) -> None:
     release_pages(values)  # no map: nothing happens
     mapped.flush()
     np.testing.assert_array_equal(np.fromfile(tmp_path / "v", np.float32).reshape(values.shape), values)
+
+
+def test_a_private_map_keeps_what_was_written(tmp_path: Path) -> None:
+    np.zeros(4096, np.float32).tofile(tmp_path / "v")
+    private = np.memmap(tmp_path / "v", np.float32, "c", shape=(64, 8, 8))
+    private[:] = 3
+    for _ in sections(private.transpose(2, 1, 0)):
+        pass
+    assert bool((private == 3).all())
+
+
+def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"No space left on device \(240 bytes\): .*map_0") as error:
+        new_map(tmp_path / "map_0", np.float32, (3, 4, 5))
+    assert is_refusal(error.value)
+    with (
+        pytest.raises(OSError, match=r"No space left on device") as error,
+        mapped_mrc(tmp_path / "v.mrc", (3, 4, 5), np.int8, 10.0),
+    ):
+        pass
+    assert str(error.value.filename) == str(tmp_path / "v.mrc")
+    assert not (tmp_path / "v.mrc").exists()
+
+
+def test_a_new_map_is_zeros_that_stay_when_written(tmp_path: Path) -> None:
+    mapped = new_map(tmp_path / "v", np.float16, (3, 4, 5))
+    assert not mapped.any()
+    mapped[1] = 2
+    release_pages(mapped)
+    assert np.fromfile(tmp_path / "v", np.float16).reshape(3, 4, 5)[1].min() == 2
+
+
+def test_finely_sampled_tomograms_are_resampled_in_small_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mrc(tmp_path / "t.mrc", np.zeros((300, 16, 16), np.float32), 5.0)
+    asked = []
+
+    def note(data: np.ndarray, centres: object, size: list[int], *_: object, **__: object) -> list[object]:
+        asked.append(size)
+        return [(torch.zeros(size), 0.0)]
+
+    monkeypatch.setattr("monai_cryo.io.tomogram.cut_boxes", note)
+    resample_tomogram(open_tomogram(tmp_path / "t.mrc"), 20.0, tmp_path / "r")
+    assert max(size[0] for size in asked) == 32  # 128 voxels of the file
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's own account of memory")

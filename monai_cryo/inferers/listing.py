@@ -1,0 +1,70 @@
+"""Which tomograms a call names: files, folders, globs, and RELION 5's lists of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from monai_cryo.io.mrc import SUFFIXES
+from monai_cryo.io.tomogram_list import ListedTomogram, read_tomogram_list
+
+__all__ = ["list_tomograms", "listed_tomograms", "tomogram_name"]
+
+
+def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
+    """List the MRC files that files, folders, globs and RELION 5's ``tomograms.star`` name, sorted, each once.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of them names nothing, or a listed file is not there.
+    ValueError
+        If two files have one name, which is what their results are called by.
+    """
+    found: list[Path] = []
+    for text in inputs:
+        if not text:
+            raise FileNotFoundError("no tomogram named, expected an MRC file, a folder of them, or a glob")
+        path = Path(text)
+        if path.is_dir():
+            part = [f for f in path.iterdir() if f.name.lower().removesuffix(".gz").endswith(SUFFIXES) and f.is_file()]
+        elif path.suffix.lower() == ".star":
+            part = _reconstructed(path)
+        elif path.is_file():
+            part = [path]
+        else:
+            anchor = Path(path.anchor)
+            part = [f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file()]
+        if not part:
+            raise FileNotFoundError(f"{text}: no such file, no folder with {' '.join(SUFFIXES)}, and no glob of any")
+        found += part
+    files = sorted({file.resolve(): file for file in found}.values())
+    names: dict[str, Path] = {}
+    for file in files:
+        other = names.setdefault(tomogram_name(file), file)
+        if other != file:
+            raise ValueError(f"{other} and {file} have one name: read them in two calls, each with its own output")
+    return files
+
+
+def listed_tomograms(inputs: Sequence[str | None]) -> dict[str, ListedTomogram]:
+    """Return what the ``tomograms.star`` among the inputs say of their tomograms, by `tomogram_name`."""
+    lists = [read_tomogram_list(text) for text in inputs if text and text.lower().endswith(".star")]
+    return {tomogram_name(t.path): t for found in lists for t in found.values() if t.path is not None}
+
+
+def _reconstructed(file: Path) -> list[Path]:
+    listed = read_tomogram_list(file)
+    paths = [entry.path for entry in listed.values() if entry.path is not None]
+    if not paths:
+        raise ValueError(f"{file}: none of the {len(listed)} tomograms listed is reconstructed")
+    gone = [path for path in paths if not path.is_file()]
+    if gone:
+        raise FileNotFoundError(f"{file}: {len(gone)} of {len(paths)} tomograms are missing, the first is {gone[0]}")
+    return paths
+
+
+def tomogram_name(path: Path) -> str:
+    """Return a file's name without the suffixes of the MRC family."""
+    name = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
+    return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), name)
