@@ -142,7 +142,9 @@ def study_simulated(options: argparse.Namespace, model: TrainedModel, folder: Pa
             for told in dict.fromkeys([(), absent]):
                 began = time.perf_counter()
                 if told not in readers:
-                    readers[told] = TomogramReader(model.without(told), diameters, device=options.device)
+                    readers[told] = TomogramReader(
+                        model.without(told), diameters, device=options.device, flips=options.flips
+                    )
                 reader = readers[told]
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
                     reading = reader.read(tomogram, scratch)
@@ -179,7 +181,7 @@ def labelled(folder: Path) -> Iterator[tuple[Path, NDArray[np.float64], list[str
 def study_deepfinder(options: argparse.Namespace, model: TrainedModel) -> Iterator[Ways]:
     """Read the tomograms of DeepFinder's example data; yield the scores after each."""
     diameters = particle_diameters(model.classes, load_templates(options.templates or "robust"))
-    reader = TomogramReader(model, diameters, device=options.device)
+    reader = TomogramReader(model, diameters, device=options.device, flips=options.flips)
     ways: Ways = {}
     for path, places, names in labelled(options.deepfinder):
         known = [name for name in dict.fromkeys(names) if name in diameters]
@@ -257,6 +259,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--flips", action="store_true", help="average over four mirror images")
     parser.add_argument("--quick", action="store_true", help="a small scene: to see that it runs, not for figures")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)

@@ -56,7 +56,7 @@ class WindowInferer:
     background
         Index of a class that stands for no particle: its map and its label stay 0.
     flips
-        Average over the four mirror images that keep a missing wedge; four times the work.
+        Average over the four mirror images that keep a missing wedge, wherever the first shows something.
     """
 
     def __init__(
@@ -119,13 +119,15 @@ class WindowInferer:
 
     def _answer(self, windows: Tensor, kept: list[int]) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
         """Return the probabilities of classes and masks of those windows that show something, and which these are."""
+        logits, maps = self.network.classify(windows)
+        shown = logits.softmax(1)[:, kept].amax(1) >= _LEAST
+        answers = [(logits[shown], [m[shown] for m in maps])]
         views = WEDGE_FLIPS if self.flips else WEDGE_FLIPS[:1]
-        answers = [self.network.classify(windows.flip(axes)) for axes in views]
+        answers += [self.network.classify(windows[shown].flip(axes)) for axes in views[1:]]
         classes = torch.stack([logits.softmax(1) for logits, _ in answers]).mean(0)
-        shown = classes[:, kept].amax(1) >= _LEAST
-        outlines = [self.network.outline([m[shown] for m in maps]) for _, maps in answers]
-        masks = torch.stack([o.sigmoid().flip(axes) for o, axes in zip(outlines, views, strict=True)]).mean(0)
-        return classes[shown], masks, shown.cpu().numpy()
+        outlines = [self.network.outline(maps).sigmoid() for _, maps in answers]
+        masks = torch.stack([o.flip(axes) for o, axes in zip(outlines, views, strict=True)]).mean(0)
+        return classes, masks, shown.cpu().numpy()
 
 
 def _window(volume: NDArray[Any], centre: NDArray[np.int64]) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["flush_to_disk", "replacing", "write_text"]
+__all__ = ["replacing", "write_text"]
 
 
 @contextmanager

@@ -28,11 +28,9 @@ __all__ = [
     "Tomogram",
     "cut_boxes",
     "mapped_mrc",
-    "new_map",
     "open_tomogram",
     "release_pages",
     "resample_tomogram",
-    "sections",
     "to_source_index",
 ]
 
