@@ -13,7 +13,7 @@ from torch import nn
 
 from monai_cryo._described import plain_value, public_path
 from monai_cryo._refusals import is_refusal
-from monai_cryo.transforms import fixed_parts
+from monai_cryo.transforms import Drawable, fixed_parts
 
 Built = TypeVar("Built")
 
@@ -77,7 +77,7 @@ def build_transform(configs: list[dict[str, Any]]) -> Transform:
     ValueError
         As `build` says, or if one is none that :func:`describe_transform` describes.
     """
-    built: list[Transform] = [build(config, Transform) for config in configs]
+    built: list[Drawable] = [build(config, Drawable) for config in configs]
     transform = built[0] if len(built) == 1 else Compose(built)
     fixed_parts(transform)
     return transform
@@ -123,6 +123,9 @@ def _find(config: Mapping[str, Any], kind: type[Built]) -> type[Built]:
         raise ValueError(f"the model's record names {path}, which this version does not have") from error
     if not (inspect.isclass(found) and issubclass(found, kind)):
         raise ValueError(f"the model's record names {path}, which is no {kind.__name__}")
+    # a module also has what it imports: MONAI's LoadImage would call whatever function it is told to
+    if not f"{found.__module__}.".startswith(_TRUSTED):
+        raise ValueError(f"the model's record names {path}, which is {found.__module__}.{found.__name__}")
     return found
 
 

@@ -68,6 +68,8 @@ def start(argv: Sequence[str] | None = None) -> None:
     """
     sys.excepthook = show_error
     argv = sys.argv if argv is None else argv
+    if any(part.partition("=")[0] == "--args_file" for part in argv):
+        raise ValueError("--args_file is not read here: put its options into a config, last in --config_file")
     check_overrides(argv)
     command, parser = _read(argv), running_parser()
     if command is not None and parser is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import warnings
 from pathlib import Path
 
 __all__ = ["check_folder", "hold_folder"]
@@ -58,6 +59,11 @@ def hold_folder(folder: str | os.PathLike[str]) -> None:
         raise ValueError(
             f"another process trains in {folder}: wait until it ends, or end it, or give another output_dir"
         ) from error
+    except OSError as error:
+        warnings.warn(
+            f"{folder} lies where files cannot be locked ({error.strerror}): see that no other process trains there",
+            stacklevel=2,
+        )
     _held[place] = lock
     for left in place.glob(_LEFT):
         left.unlink(missing_ok=True)

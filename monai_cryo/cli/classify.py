@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,8 +77,8 @@ def _classify(options: argparse.Namespace) -> None:
     ]
     parts.append([{"image": str(f), "file": str(f)} for f in (list_tomograms(others) if others else [])])
 
-    _check_settings(options, model, [star.path for star in stars])
-    predictions = PredictionsWriter(model.classes, str(options.output), resume=not options.overwrite)
+    settings = _settings(options, model, [star.path for star in stars])
+    predictions = PredictionsWriter(model.classes, str(options.output), not options.overwrite, settings)
     samples = _Samples(parts, set(predictions.done))
     parser = ConfigParser()
     parser.read_config(str(bundle_root() / "configs" / "inference.yaml"))
@@ -116,30 +115,11 @@ def _columns(star: Any, done: dict[str, tuple[str, list[str]]], classes: list[st
     }
 
 
-def _check_settings(options: argparse.Namespace, model: Any, stars: Sequence[Path]) -> None:
-    """Refuse to go on with a table that was made otherwise; keep how this one is made beside it."""
+def _settings(options: argparse.Namespace, model: Any, stars: Sequence[Path]) -> dict[str, Any]:
+    """Return what the predictions depend on; of each STAR file its rows, which are known by their numbers."""
     from monai_cryo.inferers import model_digest
-    from monai_cryo.io.atomic import write_text
 
-    path: Path = options.output / "settings.json"
     settings: dict[str, Any] = {"model": model_digest(model), "absent": model.absent}
     settings |= {name: getattr(options, name) for name in ("apix", "star_apix", "invert", "tta")}
-    # rows are known by their number: another file of that name, or its rows in another order, is another table
     place = options.tomograms and str(options.tomograms.resolve())
-    lists = {str(star): [hashlib.sha256(star.read_bytes()).hexdigest()[:16], place] for star in stars}
-    if path.is_file() and not options.overwrite:
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            earlier = dict(before.get("stars", {}))
-        except (ValueError, TypeError, AttributeError):
-            before, earlier = {}, {}
-        changed = [name for name, value in settings.items() if before.get(name) != value]
-        changed += [name for name, value in lists.items() if earlier.get(name, value) != value]
-        if changed:
-            raise ValueError(
-                f"{path}: the table there was made with another {', '.join(changed)}: "
-                "pass --overwrite, or another --output"
-            )
-        lists = earlier | lists
-    options.output.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(settings | {"stars": lists}) + "\n")
+    return settings | {str(s): [hashlib.sha256(s.read_bytes()).hexdigest()[:16], place] for s in stars}

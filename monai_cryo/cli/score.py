@@ -44,6 +44,8 @@ def add(verbs: Verbs) -> None:
 
 _PICKS = (".csv", ".star")
 # what says of a STAR file how sure a pick is
+#: of a segmentation or of its instances; a map of scores or densities is neither
+_MOST_LABELS = 1 << 20
 _SCORES = ("rlnAutopickFigureOfMerit", "monaiCryoClassProbability")
 
 
@@ -149,7 +151,12 @@ def _score_labels(options: argparse.Namespace) -> dict[str, Any]:
 
     # the voxel size takes no part
     found, truth = (open_tomogram(path, voxel_size=1.0).data for path in (options.found, options.truth))
-    highest = max(int(np.max(volume)) for volume in (found, truth))
+    highest = 0
+    for path, volume in ((options.found, found), (options.truth, truth)):
+        low, high = float(np.min(volume)), float(np.max(volume))
+        if not (low >= 0 and high <= _MOST_LABELS):
+            raise ValueError(f"{path}: labels must be whole numbers in 0..{_MOST_LABELS}, got {low:g}..{high:g}")
+        highest = max(highest, math.ceil(high))
     values = label_iou(found, truth, highest)
     for label, value in enumerate(values, 1):
         print(f"label {label}: IoU {'-' if math.isnan(value) else f'{value:.3f}'}")

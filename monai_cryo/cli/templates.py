@@ -91,13 +91,14 @@ def _build_templates(options: argparse.Namespace) -> None:
     library = _load(options)
     if options.output.resolve() == options.file.resolve().parent:
         raise ValueError(f"--output {options.output} is the folder of {options.file}; name another one")
+    sources = describe_sources(options.file)
     file = save_templates(library, options.output)
     provenance = {
         "command": f"python -m monai_cryo templates build {options.file.name}",
         "version": __version__,
         "voxel_size": library.voxel_size,
         "box": library.box,
-        "structures": describe_sources(options.file),
+        "structures": sources,
     }
     write_text(options.output / "provenance.json", json.dumps(provenance, indent=1, ensure_ascii=False) + "\n")
     print(file)

@@ -8,12 +8,14 @@ from monai.utils import MetaKeys
 from numpy.typing import NDArray
 from torch import Tensor
 
+from monai_cryo.io.monai_mrc import mrc_affine
+
 __all__ = ["image_in_memory"]
 
 
 def image_in_memory(volume: Tensor | NDArray[np.float32], voxel_size: float, name: str) -> MetaTensor:
     """Return a volume (D, H, W) as `MRCReader` would have read it from a file of this name and voxel size (Å)."""
-    affine = np.diag([voxel_size] * 3 + [1.0])
+    affine = mrc_affine((voxel_size,) * 3)
     meta = {
         MetaKeys.AFFINE: affine,
         MetaKeys.ORIGINAL_AFFINE: affine.copy(),

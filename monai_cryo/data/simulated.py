@@ -83,6 +83,7 @@ def write_simulated(
     library = dataset.library
     settings: dict[str, Any] = {
         **(facts or {}),
+        "library": library.digest(),
         "number": number,
         "shards": shards,
         "seed": dataset.seed,

@@ -145,7 +145,12 @@ class PrepareImages(Described, PrepareBatch):
         """
         loaded = batchdata["image"]
         image = _as_tensor(loaded).to(device=device, non_blocking=non_blocking).float()
-        image = apply_parts(image, self._parts)
+        # what stands in for a refused file takes no part in a mean over the batch
+        whole = [i for i, reason in enumerate(batchdata.get("refused") or [""] * len(image)) if not reason]
+        if len(whole) == len(image):
+            image = apply_parts(image, self._parts)
+        elif whole:
+            image[whole] = apply_parts(image[whole], self._parts)
         if isinstance(loaded, MetaTensor):
             image = MetaTensor(image)
             image.copy_meta_from(loaded)

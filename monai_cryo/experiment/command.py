@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_cryo.experiment.figures import draw_figures
-from monai_cryo.experiment.plan import build_config, read_plan, write_config
+from monai_cryo.experiment.plan import build_config, check_classes, read_plan, write_config
 from monai_cryo.experiment.report import read_scores, write_report
 from monai_cryo.experiment.scoring import score_run
 from monai_cryo.experiment.sets import REAL_SETS, find_real_sets, write_simulated_sets
@@ -70,8 +70,10 @@ def run_experiment(
     runs = planned.runs(output, arms, seeds)
     configs = {run.arm.name: build_config(run.arm, planned.scales[scale], templates) for run in runs}
     libraries = {run.arm.name: load_templates(configs[run.arm.name]["templates"]) for run in runs}
+    for name, config in configs.items():
+        check_classes(name, config)
     for run in runs:
-        write_config(run, configs[run.arm.name])
+        write_config(run, configs[run.arm.name], libraries[run.arm.name].digest())
 
     sets = write_simulated_sets(output / "sets", planned.scales[scale].samples, templates, progress=progress)
     others, left_out = find_real_sets(data, [library.classes for library in libraries.values()])

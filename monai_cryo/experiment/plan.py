@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from monai.bundle import ConfigParser
 
+from monai_cryo._refusals import find_refusal
 from monai_cryo.experiment.recipes import read_configs
 from monai_cryo.io.atomic import write_text
 
-__all__ = ["Arm", "Plan", "Run", "Scale", "build_config", "read_plan", "write_config"]
+__all__ = ["Arm", "Plan", "Run", "Scale", "build_config", "check_classes", "read_plan", "write_config"]
 
 _PLAN = Path(__file__).parent / "plan.yaml"
 
@@ -193,15 +195,41 @@ def build_config(arm: Arm, scale: Scale, templates: str | None = None) -> dict[s
     return {name: value for name, value in parser.config.items() if name != parser.meta_key}
 
 
-def write_config(run: Run, config: Mapping[str, Any]) -> None:
-    """Write the config of a run, beside its folder, or compare it with that of an earlier command.
+def check_classes(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse an arm whose library cannot be split as it says, or whose model would be chosen on other classes.
+
+    Raises
+    ------
+    ValueError
+        If so.
+    """
+    parser = ConfigParser(dict(config))
+    try:
+        trained = parser.get_parsed_content("split")[0].classes
+        judged = parser.get_parsed_content("validation_library").classes
+    except RuntimeError as error:  # MONAI wraps what an expression raises
+        refusal = find_refusal(error)
+        if refusal is None:
+            raise
+        raise ValueError(f"arm {name}: {refusal}") from error
+    if trained != judged:
+        raise ValueError(
+            f"arm {name} trains on {', '.join(trained)}, but its model would be chosen on {', '.join(judged)}"
+        )
+
+
+def write_config(run: Run, config: Mapping[str, Any], library: str) -> None:
+    """Write the config of a run and the digest of its library, beside its folder, or compare with an earlier command's.
 
     Raises
     ------
     ValueError
         If the earlier one was another.
     """
+    digest = run.config.with_name("library.sha256")
     if run.config.is_file():
+        if not digest.is_file() or digest.read_text(encoding="utf-8").strip() != library:
+            raise ValueError(f"{run.config.parent} was begun with another library of templates: name another --output")
         found = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         for name in {**config, **found}:
             if config.get(name) != found.get(name):
@@ -211,6 +239,7 @@ def write_config(run: Run, config: Mapping[str, Any]) -> None:
                 )
         return
     run.config.parent.mkdir(parents=True, exist_ok=True)
+    write_text(digest, library + "\n")
     write_text(run.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120))
 
 

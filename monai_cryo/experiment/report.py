@@ -111,7 +111,7 @@ def write_report(
     _write_csv(output / "runs.csv", scores)
     parts = ["# Results of the experiment", _HEAD, _budgets(output, table), _table_one(table)]
     parts += [_set_table(table, name) for name in table.sets]
-    if sum(name in table.arms for name in ablation) > 1:
+    if sum(name in table.arms for name in ablation) > 1 and ablation[0] in table.arms:
         parts.append(_ablation(table, [name for name in ablation if name in table.arms]))
     if left_out:
         parts.append("## Sets left out\n\n" + "\n".join(f"- {line}" for line in left_out))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai_cryo.handlers.averaging import AverageWeights
 from monai_cryo.handlers.best import KeepBest, ModelEvents
 from monai_cryo.handlers.checkpoints import Checkpoints
-from monai_cryo.handlers.epoch import SetEpoch
+from monai_cryo.handlers.epoch import SetEpoch, Validation
 from monai_cryo.handlers.gallery import PredictionGallery
 from monai_cryo.handlers.losses import TrainingLoss
 from monai_cryo.handlers.parameters import DrawnParameters
@@ -27,6 +27,7 @@ __all__ = [
     "SetEpoch",
     "TrainingLoss",
     "TrainingScalars",
+    "Validation",
     "ValidationScalars",
     "metrics_table",
 ]

@@ -27,7 +27,8 @@ class Checkpoints(Described):
     A resumed run is the one it would have been: its weights, averages, moments, best score and random streams are the
     checkpoint's. Options are those given now: the learning rate, momentum and weight decay of the optimizer, and the
     schedule, which is stepped as often as there were iterations. With a larger ``max_epochs`` a schedule that spans
-    the whole training therefore goes on as in a training of the new length, and the rate can rise again.
+    the whole training therefore goes on as in a training of the new length, and the rate can rise again. Of several
+    ranks the streams of the first are kept: the dropout of the others goes on from there.
 
     One process at a time holds the folder (:func:`monai_cryo.bundle.hold_folder`).
 

@@ -1,10 +1,12 @@
-"""Tell a sampler which epoch it is."""
+"""What happens once an epoch: a sampler is told which it is, and the network is validated."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from monai.handlers import ValidationHandler
 
 from monai_cryo._described import Described
 
@@ -13,6 +15,29 @@ class _HasSetEpoch(Protocol):
     world_size: int
 
     def set_epoch(self, epoch: int, done: int) -> None: ...
+
+
+class Validation(Described, ValidationHandler):
+    """MONAI's ``ValidationHandler`` every so many epochs, and after the last one, whatever its number.
+
+    Parameters
+    ----------
+    validator
+        MONAI evaluator.
+    interval
+        Epochs.
+    """
+
+    def __init__(self, validator: Evaluator, interval: int) -> None:
+        super().__init__(interval, validator)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+
+        def due(_: Engine, epoch: int) -> bool:
+            return epoch % self.interval == 0 or epoch == engine.state.max_epochs
+
+        engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=due), self)
 
 
 class SetEpoch(Described):

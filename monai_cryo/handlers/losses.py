@@ -43,7 +43,15 @@ class TrainingLoss(Described):
         self.loss, self.network, self.path = loss, network, Path(output_dir) / "not_finite.json"
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a MONAI trainer."""
+        """Attach to a MONAI trainer.
+
+        Raises
+        ------
+        ValueError
+            If the trainer scales its gradients (`amp`), which are looked at here.
+        """
+        if getattr(engine, "amp", False):
+            raise ValueError("the trainer's amp must be false: --precision bfloat16 computes in half the precision")
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     @torch.no_grad()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,30 @@ class PredictionsWriter(Described):
         Where to.
     resume
         Go on with the table that is there, instead of beginning anew: `done` says which files need no second look.
+    settings
+        What the predictions depend on, plain values; kept in ``settings.json``.
 
     Raises
     ------
     ValueError
-        If the table to go on with is of other classes.
+        If the table to go on with is of other classes, or was made with other `settings` of those names.
     """
 
-    def __init__(self, classes: Sequence[str], output_dir: str, resume: bool = False) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        output_dir: str,
+        resume: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.classes, self.output_dir, self.resume = list(classes), Path(output_dir), resume
         self.path, self.refused_path = self.output_dir / "predictions.csv", self.output_dir / "refused.csv"
+        self.settings, self._settings_path = dict(settings or {}), self.output_dir / "settings.json"
         self.refused: list[list[str]] = []
-        self.done = self._read() if resume and self.path.is_file() else {}
+        self.done: dict[str, tuple[str, list[str]]] = {}
+        if resume and self.path.is_file():
+            self.done = self._read()
+            self.settings = self._earlier() | self.settings
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator whose postprocessing ends in :class:`monai_cryo.data.DecodePredictiond`'s entries."""
@@ -54,6 +67,7 @@ class PredictionsWriter(Described):
         self.refused_path.unlink(missing_ok=True)
         if not self.resume:
             self.done.clear()
+        write_text(self._settings_path, json.dumps(self.settings) + "\n")
         rows = [["file", "class", *(f"p_{name}" for name in self.classes)]]
         rows += [[file, kind, *numbers] for file, (kind, numbers) in self.done.items()]
         write_text(self.path, _text(rows))
@@ -78,6 +92,21 @@ class PredictionsWriter(Described):
         if self.refused:
             total = len(self.done) + len(self.refused)
             raise ValueError(f"{len(self.refused)} of {total} refused ({self.refused_path}): {self.refused[0][1]}")
+
+    def _earlier(self) -> dict[str, Any]:
+        """Return the settings of the table that is there; refuse it if one is another now."""
+        if not self._settings_path.is_file():
+            return {}
+        try:
+            before = dict(json.loads(self._settings_path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self._settings_path} holds no settings: pass another output folder") from error
+        changed = [name for name, value in self.settings.items() if before.get(name, value) != value]
+        if changed:
+            raise ValueError(
+                f"{self.path} was made with another {', '.join(changed)}: do not go on with it, or name another folder"
+            )
+        return before
 
     def _read(self) -> dict[str, tuple[str, list[str]]]:
         # a row that was being written when the machine stopped has no line end

@@ -76,7 +76,7 @@ class MRCReader(Described, ImageReader):
         if len(grids) > 1:
             raise ValueError(f"files stacked as channels must share shape, voxel size and origin, got {sorted(grids)}")
         shape, voxel_size, origin = grids.pop()
-        affine = _affine(voxel_size, origin)
+        affine = mrc_affine(voxel_size, origin)
         single = len(volumes) == 1
         meta = {
             MetaKeys.AFFINE: affine,
@@ -124,7 +124,7 @@ class MRCWriter(Described, ImageWriter):
         original_affine, affine, spatial_shape = self.get_meta_info(meta_dict)
         if affine is None:
             warnings.warn("no affine in the metadata, the voxel size is written as 1 Å", stacklevel=2)
-            affine = _affine((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+            affine = mrc_affine((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
         elif resample:
             self.data_obj, affine = self.resample_if_needed(
                 data_array=self.data_obj,
@@ -145,7 +145,7 @@ class MRCWriter(Described, ImageWriter):
         write_mrc(filename, convert_to_numpy(data, dtype=self.output_dtype), spacing, origin, overwrite=True)
 
 
-def _affine(voxel_size: Triple, origin: Triple) -> NDArray[np.float64]:
+def mrc_affine(voxel_size: Triple, origin: Triple = (0.0, 0.0, 0.0)) -> NDArray[np.float64]:
     """Return the 4x4 affine from the index (z, y, x) to the physical (x, y, z) in Å."""
     affine = np.eye(4)
     affine[:3, :3] = np.diag(voxel_size)[::-1]
@@ -154,7 +154,7 @@ def _affine(voxel_size: Triple, origin: Triple) -> NDArray[np.float64]:
 
 
 def _grid(affine: NDArray[np.float64]) -> tuple[Triple, Triple]:
-    """Voxel size and origin (z, y, x) of an affine: the inverse of `_affine`."""
+    """Voxel size and origin (z, y, x) of an affine: the inverse of `mrc_affine`."""
     matrix, origin = affine[2::-1, :3], affine[2::-1, 3]
     spacing = np.diag(matrix)
     if (spacing <= 0).any() or not np.allclose(matrix, np.diag(spacing), atol=1e-4 * spacing.max()):

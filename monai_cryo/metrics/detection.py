@@ -193,15 +193,17 @@ def label_iou(predicted: NDArray[Any], true: NDArray[Any], num_labels: int) -> l
     if predicted.shape != true.shape:
         raise ValueError(f"label volumes must have one shape, got {predicted.shape} and {true.shape}")
     n = num_labels + 1
-    table = np.zeros((n, n), np.int64)
-    for p, t in zip(predicted, true, strict=True):
-        a, b = np.asarray(p).astype(np.int64).ravel(), np.asarray(t).astype(np.int64).ravel()
-        low, high = min(a.min(), b.min()), max(a.max(), b.max())
-        if low < 0 or high > num_labels:
-            raise ValueError(f"labels must lie in 0..{num_labels}, got {low}..{high}")
-        table += np.bincount(a * n + b, minlength=n * n).reshape(n, n)
-    both = table.diagonal()
-    either = table.sum(0) + table.sum(1) - both
+    both, either = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    for sections in zip(predicted, true, strict=True):
+        labels = []
+        for section in map(np.asarray, sections):
+            low, high = section.min(), section.max()
+            if not (low >= 0 and high <= num_labels) or (section != np.rint(section)).any():
+                raise ValueError(f"labels must be whole numbers in 0..{num_labels}, got {low:g}..{high:g}")
+            labels.append(section.astype(np.int64).ravel())
+        hit = np.bincount(labels[0][labels[0] == labels[1]], minlength=n)
+        both += hit
+        either += np.bincount(labels[0], minlength=n) + np.bincount(labels[1], minlength=n) - hit
     return [int(i) / int(u) if u else math.nan for i, u in zip(both[1:], either[1:], strict=True)]
 
 

@@ -96,7 +96,7 @@ def load_templates(
     `amplitude`, the factor on its density, a number or a range. ``distractors`` lists sources of no class, which only
     ever stand beside a particle.
     """
-    file = EMBEDDED if path is None else EMBEDDED.with_stem(str(path)) if str(path) in LIBRARIES else Path(path)
+    file = _library_file(path)
     content = read_library_file(file)
     voxel_size = _voxel_size(content.get("voxel_size", VOXEL_SIZE) if voxel_size is None else voxel_size, "voxel_size")
     box = content.get("box", BOX) if box is None else box
@@ -177,7 +177,7 @@ def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str], fil
 
 def describe_sources(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return, by structure, the class, file, SHA-256 and options that a library file names: for a provenance record."""
-    file = Path(path)
+    file = _library_file(path)
     out: dict[str, Any] = {}
     content = read_library_file(file)
     entries = dict(content["classes"])
@@ -193,6 +193,13 @@ def describe_sources(path: str | os.PathLike[str]) -> dict[str, Any]:
             digest = hashlib.sha256(source.read_bytes()).hexdigest()
             out[name] = {"class": class_name, "source": source.name, "sha256": digest, "options": options}
     return out
+
+
+def _library_file(path: str | os.PathLike[str] | None) -> Path:
+    """File of a library: of the embedded ones by their names."""
+    if path is None:
+        return EMBEDDED
+    return EMBEDDED.with_stem(str(path)) if str(path) in LIBRARIES else Path(path)
 
 
 def _template(file: Path, class_name: str, item: dict[str, Any], voxel_size: float, box: int) -> AnyTemplate:

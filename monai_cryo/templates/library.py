@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,21 +67,40 @@ class TemplateLibrary:
             if not members:
                 raise ValueError(f"class {class_name!r} has no structure")
             for member in members:
-                if member.name in names:
-                    raise ValueError(f"structure name {member.name!r} is used twice; give one a `name`")
-                names.add(member.name)
-                if not isinstance(member, Template):
-                    member.check_fit(self.box, self.voxel_size)
-                    continue
-                if not same_voxel_size(member.voxel_size, self.voxel_size):
-                    raise ValueError(
-                        f"structure {member.name!r} has a voxel size of {member.voxel_size:g} Å, "
-                        f"the library {self.voxel_size:g} Å"
-                    )
-                if not bool(member.density.isfinite().all()) or not bool(member.mask.any()):
-                    raise ValueError(f"structure {member.name!r} has an empty mask or values that are not finite")
-                density, mask = member.padded(self.box)
-                self._boxes[member.name] = density, mask, bounding_radius(density)
+                self._check(member, names)
+                if isinstance(member, Template):
+                    density, mask = member.padded(self.box)
+                    self._boxes[member.name] = density, mask, bounding_radius(density)
+        for member in self.distractors:
+            self._check(member, names)
+
+    def _check(self, member: AnyTemplate, names: set[str]) -> None:
+        """Refuse what does not fit the library; note the name."""
+        if member.name in names:
+            raise ValueError(f"structure name {member.name!r} is used twice; give one a `name`")
+        names.add(member.name)
+        if not isinstance(member, Template):
+            member.check_fit(self.box, self.voxel_size)
+            return
+        if not same_voxel_size(member.voxel_size, self.voxel_size):
+            raise ValueError(
+                f"structure {member.name!r} has a voxel size of {member.voxel_size:g} Å, "
+                f"the library {self.voxel_size:g} Å"
+            )
+        if not bool(member.density.isfinite().all()) or not bool(member.mask.any()):
+            raise ValueError(f"structure {member.name!r} has an empty mask or values that are not finite")
+
+    def digest(self) -> str:
+        """Return what tells this library from every other: a hash of its grid, names, densities, masks and ranges."""
+        found = hashlib.sha256(repr((self.voxel_size, self.box, list(self.templates), self.amplitudes)).encode())
+        for class_name, members in [*self.templates.items(), ("", self.distractors)]:
+            for member in members:
+                said = (class_name, member.name) if isinstance(member, Template) else (class_name, member)
+                found.update(repr(said).encode())
+                if isinstance(member, Template):
+                    for values in (member.density, member.mask):
+                        found.update(values.contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
 
     def __repr__(self) -> str:
         """Return classes and grid in one line."""

@@ -38,6 +38,8 @@ def to_mask(mask: NdarrayOrTensor | None, volume: NdarrayOrTensor, name: str) ->
     if mask is None:
         return None
     inside = to_volume(mask, f"{name}'s mask")
+    if inside.shape[0] == 1 and inside.shape[1:] == tuple(volume.shape[1:]):
+        inside = inside.expand(*volume.shape)  # one for all channels
     if inside.shape != volume.shape:
         raise ValueError(f"{name}: mask shape {tuple(inside.shape)} must equal image shape {tuple(volume.shape)}")
     return inside.to(volume.device) if isinstance(volume, Tensor) else inside

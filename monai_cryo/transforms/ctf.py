@@ -175,7 +175,7 @@ class RandCTF(RandDrawable, CTF):
     """Image with a random CTF; every parameter is a number (fixed) or a uniform (min, max).
 
     The defaults are the ranges of Che et al. (2019): their Δz = -12..0 µm is a defocus of 0..12 µm here. At a voxel
-    size of 13.68 Å their Cs range changes the CTF by less than 4e-4.
+    size of 13.68 Å their Cs range changes the CTF by less than 4e-4 up to Nyquist.
 
     Parameters
     ----------

@@ -133,8 +133,9 @@ def image(
 class FourierCompose(RandDrawable):
     """``Compose`` for everything that happens in Fourier space: noise and filters in one rfftn/irfftn pair.
 
-    Same numbers as the transforms one after another, at a fraction of the time. Noise (at most one
-    :class:`~.noise.RandSNR`) enters where its ``stage`` says, wherever it stands in the list: before all filters,
+    Same numbers as the transforms one after another, at a fraction of the time; but where the CTF is processed
+    (``flip``, ``squared``, ``wiener``), so is the detector's noise, which single transforms cannot do. Noise (at most
+    one :class:`~.noise.RandSNR`) enters where its ``stage`` says, wherever it stands in the list: before all filters,
     after the optical ones (CTF, MTF) but still under the missing wedge, or split between the two.
 
     Parameters

@@ -210,7 +210,7 @@ class RandNeighbours(RandDrawable):
 
     def _places(self, templates: Sequence[int], box: Sequence[int], around: bool, generator: torch.Generator) -> Tensor:
         """Candidate places (M, K, 3) of an item's neighbours, whole voxels from the centre."""
-        reach = [self.radius_vox[t] + max(box) / 2 for t in templates]
+        reach = [self.radius_vox[t] + math.hypot(*box) / 2 for t in templates]  # as far as the corners
         low, high = (0.0, torch.tensor(reach)[:, None]) if self.distance_vox is None else self.distance_vox
         u = torch.rand(len(templates), TRIES, 3, generator=generator)
         return positions_from_uniform(u, low if around else self.clearance_vox, high).round().long()

@@ -146,6 +146,8 @@ class RandSNR(RandDrawable, FourierStep):
         """Radial amplitude (B, R) of mean square 1, None where white, and the share of its power in the band (B, 1)."""
         grid = plan.grid
         inside = None if self.band is None else grid.weights * grid.band(*self.band)
+        if inside is not None and not bool((inside[1:] > 0).any()):
+            raise ValueError(f"{type(self).__name__}: a box of {grid.shape} has no frequency in the band {self.band}")
         if self.spectrum is None and all(p["power_law"] == 0 and p["lowpass"] is None for p in drawn):
             return None, 1.0 if inside is None else inside.sum()
         lowpass = [{"lowpass": float("inf") if p["lowpass"] is None else p["lowpass"]} for p in drawn]
@@ -156,7 +158,12 @@ class RandSNR(RandDrawable, FourierStep):
             lowpass=column(lowpass, "lowpass", plan.volume),
             spectrum=self.spectrum,
         )
-        colour = colour / (colour.square() @ grid.weights).sqrt()[:, None]
+        power = colour.square() @ grid.weights
+        if self.spectrum is not None and not bool((power > 0).all()):
+            raise ValueError(
+                f"{type(self).__name__}: the noise spectrum is 0 at every frequency of a box of {grid.shape}"
+            )
+        colour = colour / power.sqrt()[:, None]
         share = 1.0 if inside is None else (colour.square() @ inside)[:, None].clamp(min=1e-12)
         return colour, share
 

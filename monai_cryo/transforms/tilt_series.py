@@ -243,7 +243,7 @@ class RandTiltSeries(RandDrawable):
         on = [i for i, p in enumerate(parameters) if p["mtf"] is not None]
         if on:
             recorded[on] *= self.mtf.transfer(grid, [parameters[i]["mtf"] for i in on])[:, None]
-        if self.dose_per_tilt[1] > 0:
+        if any(p["dose_per_tilt"] > 0 for p in parameters):
             dose = cumulative_dose(tilts, column(parameters, "dose_per_tilt", tilts), self.tilt_order)
             recorded = recorded * dose_attenuation(grid.frequency, dose.to(recorded))
         return recorded, gain

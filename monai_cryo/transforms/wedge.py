@@ -108,16 +108,18 @@ class MissingWedge(FourierFilter):
         geometry = {k: array_axis.get(v, v) for k, v in self.geometry.items()}
         options = {**geometry, "voxel_size": grid.voxel_size, "device": grid.device}
         if self.step_deg is not None:
-            fans = [
-                tilt_fan(
+            ends = [(p["min_tilt_deg"], p["max_tilt_deg"]) for p in parameters]
+            fans = {
+                (low, high): tilt_fan(
                     grid.shape,
-                    np.arange(p["min_tilt_deg"], p["max_tilt_deg"] + 1e-6, self.step_deg).tolist(),
+                    np.arange(low, high + 1e-6, self.step_deg).tolist(),
                     thickness_a=float(self.thickness_a or 0),
                     **options,
                 )
-                for p in parameters[:1]  # fixed: one for all
-            ]
-            return torch.stack(fans).to(grid.dtype)
+                for low, high in set(ends)
+            }
+            every = ends if len(fans) > 1 else ends[:1]
+            return torch.stack([fans[pair] for pair in every]).to(grid.dtype)
         if self.dual_axis:
             del options["tilt_axis"]
         wedge = dual_axis_wedge if self.dual_axis else missing_wedge

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -62,6 +64,15 @@ def test_what_is_no_folder_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=f"cannot be written: no permission in {tmp_path}"):
         check_folder(tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", none)
+    with pytest.warns(UserWarning, match="cannot be locked \\(No locks available\\): see that no other process trains"):
+        hold_folder(tmp_path)
 
 
 def test_what_the_file_system_refuses_is_one_line():

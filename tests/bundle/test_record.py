@@ -155,6 +155,7 @@ def test_impossible_records(key, value, message):
         ({"_target_": "os.system", "command": "true"}, Transform, "may only name parts of"),
         ({"_target_": "monai_cryo.cli.os.system"}, Transform, "does not have"),
         ({"_target_": "monai_cryo.cli.main"}, Transform, "is no Transform"),
+        ({"_target_": "monai_cryo.data.chains.LoadImaged", "keys": "i"}, Transform, r"which is monai\.transforms\."),
         ({"_target_": "monai_cryo.networks.Gone"}, torch.nn.Module, "does not have"),
         ({"_target_": "monai_cryo.networks.TwoBranchNet", "fc": "$[1, 2]"}, torch.nn.Module, "plain values"),
         ({"_target_": "monai_cryo.networks.TwoBranchNet", "fc": ["@fc"]}, torch.nn.Module, "plain values"),
@@ -167,6 +168,24 @@ def test_impossible_records(key, value, message):
 def test_a_record_builds_nothing_but_networks_and_transforms(config, kind, message):
     with pytest.raises(ValueError, match=message):
         build(config, kind)
+
+
+def test_nothing_that_a_record_names_is_called(tmp_path):
+    """MONAI's LoadImage finds its reader by name, any function, and calls it."""
+    state = record().build().state_dict()
+    touched = tmp_path / "touched"
+    for target in (
+        "monai_cryo.data.chains.LoadImaged",
+        "monai_cryo.data.RefusingDataset",
+    ):
+        lying = record().build()
+        lying.record.facts["normalize"] = [
+            {"_target_": target, "keys": "image", "reader": "os.system", "command": f"touch {touched}"}
+        ]
+        with pytest.raises(ValueError, match=r"bad\.pt"):
+            read_model(save(tmp_path / "bad.pt", lying.state_dict()))
+        assert not touched.exists()
+    read_model(save(tmp_path / "good.pt", state))
 
 
 def test_no_model_and_no_model_file(tmp_path):

@@ -203,9 +203,9 @@ def test_another_model_does_not_go_on_with_a_table(
     assert call(model, folder, "in") == 0
     capsys.readouterr()
     assert call(spectrum_model, folder, "in") == 1
-    assert "the table there was made with another model: pass --overwrite" in capsys.readouterr().err
+    assert "predictions.csv was made with another model: " in capsys.readouterr().err
     assert call(model, folder, "in", "--apix", "12", "--star_apix", "3") == 1
-    assert "the table there was made with another apix, star_apix: pass" in capsys.readouterr().err
+    assert "predictions.csv was made with another apix, star_apix: " in capsys.readouterr().err
 
 
 def test_rows_in_another_order_and_other_tomograms_do_not_go_on_with_a_table(
@@ -220,10 +220,10 @@ def test_rows_in_another_order_and_other_tomograms_do_not_go_on_with_a_table(
     (folder / "p.star").write_text("\n".join([*lines[:-2], lines[-1], lines[-2], ""]))
     capsys.readouterr()
     assert call(model, folder, "p.star", *tomograms) == 1
-    assert f"made with another {folder / 'p.star'}: pass --overwrite" in capsys.readouterr().err
+    assert f"made with another {folder / 'p.star'}: " in capsys.readouterr().err
     (folder / "tomograms").rename(folder / "denoised")
     assert call(model, folder, "more.star", "--tomograms", str(folder / "denoised")) == 1
-    assert f"made with another {folder / 'more.star'}: pass --overwrite" in capsys.readouterr().err
+    assert f"made with another {folder / 'more.star'}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["unknown", "one", "oblong", "cut", "ended", "damaged", "packed"])

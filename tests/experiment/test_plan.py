@@ -10,7 +10,7 @@ import yaml
 from monai.bundle import ConfigParser
 from scipy import ndimage
 
-from monai_cryo.experiment import Arm, Run, build_config, read_plan, write_config
+from monai_cryo.experiment import Arm, Run, build_config, check_classes, read_plan, write_config
 
 PLAN = read_plan()
 TOLD = {
@@ -125,11 +125,26 @@ def test_other_templates_choose_their_own_model():
 def test_a_run_begun_otherwise_is_refused(tmp_path):
     run = Run(PLAN.arms["paper"], 0, tmp_path / "paper" / "seed_0")
     config = build_config(run.arm, PLAN.scales["quick"])
-    write_config(run, config)
-    write_config(run, build_config(run.arm, PLAN.scales["quick"]))
+    write_config(run, config, "abc")
+    write_config(run, build_config(run.arm, PLAN.scales["quick"]), "abc")
     assert yaml.safe_load(run.config.read_text()) == config
     with pytest.raises(ValueError, match=r"begun with another \w+ \(\d+, now \d+\): name another --output"):
-        write_config(run, build_config(run.arm, PLAN.scales["cpu"]))
+        write_config(run, build_config(run.arm, PLAN.scales["cpu"]), "abc")
+    with pytest.raises(ValueError, match="begun with another library of templates: name another --output"):
+        write_config(run, config, "abd")
+
+
+def test_arms_that_cannot_be_trained_on_a_library_are_refused_first(tmp_path):
+    (tmp_path / "mine.yaml").write_text("classes: {a: {procedural: membrane}, background: {procedural: background}}")
+    for name in ("robust", "one_ribosome", "no_background"):
+        config = build_config(PLAN.arms[name], PLAN.scales["quick"])
+        check_classes(name, config)
+    config = build_config(PLAN.arms["one_ribosome"], PLAN.scales["quick"], str(tmp_path / "mine.yaml"))
+    with pytest.raises(ValueError, match="arm one_ribosome: unknown structure"):
+        check_classes("one_ribosome", config)
+    config = build_config(PLAN.arms["no_background"], PLAN.scales["quick"], str(tmp_path / "mine.yaml"))
+    with pytest.raises(ValueError, match="arm no_background trains on a, but its model would be chosen on ribosome"):
+        check_classes("no_background", config)
 
 
 @pytest.mark.parametrize("text", ["", "scales: 3", "a: [", "scales: {}\narms: {}\nablation: {base: robust, arms: {}}"])

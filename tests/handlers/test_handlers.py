@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_cryo.data import CounterSampler
-from monai_cryo.handlers import PredictionGallery, PredictionsWriter, Report, SetEpoch, metrics_table
+from monai_cryo.handlers import PredictionGallery, PredictionsWriter, Report, SetEpoch, Validation, metrics_table
 
 METRICS = {
     "n": 3,
@@ -38,6 +38,22 @@ def test_every_epoch_brings_new_indices():
     SetEpoch(sampler).attach(engine)
     engine.run(loader, max_epochs=3)
     assert seen == list(range(12))
+
+
+@pytest.mark.parametrize(("epochs", "interval", "validated"), [(5, 2, [2, 4, 5]), (4, 2, [2, 4]), (3, 10, [3])])
+def test_the_last_epoch_is_always_validated(epochs, interval, validated):
+    seen = []
+
+    class Validator:
+        def run(self, epoch):
+            seen.append(epoch)
+
+    handler = Validation.__new__(Validation)
+    handler.validator, handler.interval, handler.exec_at_start = Validator(), interval, False
+    engine = Engine(lambda *_: None)
+    handler.attach(engine)
+    engine.run([0, 1], max_epochs=epochs)
+    assert seen == validated
 
 
 def test_a_resumed_engine_goes_on_with_the_next_indices():

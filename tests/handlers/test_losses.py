@@ -99,6 +99,14 @@ def test_what_is_no_number_stops_before_the_weights_change(tmp_path, spoil, mess
     assert torch.equal(again, images[1])
 
 
+def test_scaled_gradients_are_refused(tmp_path):
+    engine = trainer(tmp_path)
+    engine.amp = True
+    loss = TwoBranchLoss()
+    with pytest.raises(ValueError, match="amp must be false: --precision bfloat16"):
+        TrainingLoss(loss, torch.nn.Linear(1, 1), str(tmp_path)).attach(engine)
+
+
 def test_the_loss_and_its_parts_are_logged(tmp_path):
     run = trainer(tmp_path / "out")
     run.engine.run()

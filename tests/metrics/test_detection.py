@@ -105,8 +105,11 @@ def test_label_iou_by_hand() -> None:
     a[1, 0, 0], b[1, 0, 0] = 2, 2
     assert label_iou(a, b, 3)[:2] == [1 / 5, 1]
     assert math.isnan(label_iou(a, b, 3)[2])
-    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.1"):
+    with pytest.raises(ValueError, match=r"whole numbers in 0\.\.1, got 0\.\.2"):
         label_iou(a, b, 1)
+    for wrong in (0.25, np.nan, -1.0):
+        with pytest.raises(ValueError, match="labels must be whole numbers"):
+            label_iou(np.full((2, 3, 3), wrong, np.float32), b, 3)
     with pytest.raises(ValueError, match="one shape"):
         label_iou(a, b[:1], 3)
 

@@ -456,3 +456,26 @@ class TestRobustLibraries:
         again = load_templates(save_templates(library, tmp_path))
         assert again.amplitudes == library.amplitudes
         assert [m.name for m in again.crowd()] == [m.name for m in library.crowd()]
+
+
+def test_a_distractor_has_a_name_of_its_own_and_fits():
+    with pytest.raises(ValueError, match="structure name 'x' is used twice"):
+        TemplateLibrary({"a": [template("x")]}, 10.0, 16, [template("x")])
+
+
+def test_the_digest_tells_libraries_apart():
+    one = TemplateLibrary({"a": [template("x")]}, 10.0, 16, [template("y")], {"a": (0.5, 1.0)})
+    assert (
+        one.digest() == TemplateLibrary({"a": [template("x")]}, 10.0, 16, [template("y")], {"a": (0.5, 1.0)}).digest()
+    )
+    other = template("x")
+    other.density[0, 0, 0] += 1
+    others = [
+        TemplateLibrary({"a": [other]}, 10.0, 16, [template("y")], {"a": (0.5, 1.0)}),
+        TemplateLibrary({"b": [template("x")]}, 10.0, 16, [template("y")]),
+        TemplateLibrary({"a": [template("x")]}, 10.0, 16, [template("y")]),
+        TemplateLibrary({"a": [template("x")]}, 10.0, 16, [], {"a": (0.5, 1.0)}),
+        TemplateLibrary({"a": [MembraneTemplate("x", "a")]}, 10.0, 16, [template("y")]),
+        TemplateLibrary({"a": [MembraneTemplate("x", "a", radius_a=(99, 200))]}, 10.0, 16, [template("y")]),
+    ]
+    assert len({library.digest() for library in (one, *others)}) == 1 + len(others)
