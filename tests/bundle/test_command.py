@@ -11,7 +11,7 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle import run as run_bundle
 
-from monai_cryo.bundle import check_overrides, find_provenance, save_config
+from monai_cryo.bundle import check_overrides, find_provenance, save_config, start
 
 
 def argv(root, *options):
@@ -123,3 +123,10 @@ def test_the_config_that_ran_is_kept_and_runs_again(bundle_root, tmp_path):
 def test_nothing_is_kept_of_other_programs(tmp_path):
     save_config(str(tmp_path), find_provenance(0, "cpu"), argv=["pytest", "--anything"])
     assert not list(tmp_path.iterdir())
+
+
+def test_an_args_file_is_refused_rather_than_left_unread(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # start() sets it
+    for part in (["--args_file", "a.json"], ["--args_file=a.json"]):
+        with pytest.raises(ValueError, match="args_file is not read here: put its options into a config"):
+            start(["monai.bundle", "run", "training", *part])

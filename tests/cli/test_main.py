@@ -88,6 +88,12 @@ def test_show(capsys, library, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ball.mrc", "lib.yaml", "picture.png"]
 
 
+def test_embedded_libraries_can_be_built_by_name(capsys, tmp_path):
+    assert main(["templates", "build", "unseen", "--output", str(tmp_path / "out"), "--voxel_size", "27.36"]) == 0
+    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert {"4v5d", "4v8r"} < set(provenance["structures"])
+
+
 def test_build_and_use(capsys, library, tmp_path):
     out = tmp_path / "out"
     assert main(["templates", "build", str(library), "--output", str(out), "--voxel_size", "20"]) == 0

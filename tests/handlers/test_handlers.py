@@ -101,6 +101,19 @@ def test_predictions_table(tmp_path):
     ]
 
 
+def test_a_table_is_gone_on_with_by_the_same_model_alone(tmp_path):
+    PredictionsWriter(["a"], str(tmp_path), settings={"model": "1", "flips": False}).begin()
+    again = PredictionsWriter(["a"], str(tmp_path), True, {"model": "1", "flips": False, "x.star": "abc"})
+    assert again.settings == {"model": "1", "flips": False, "x.star": "abc"}
+    with pytest.raises(ValueError, match=r"predictions.csv was made with another model, flips: do not go on"):
+        PredictionsWriter(["a"], str(tmp_path), True, {"model": "2", "flips": True})
+    PredictionsWriter(["a"], str(tmp_path), False, {"model": "2"}).begin()
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"model": "2"}
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match=r"settings.json holds no settings"):
+        PredictionsWriter(["a"], str(tmp_path), True, {"model": "2"})
+
+
 def test_a_full_disk_leaves_the_table_to_go_on_with(tmp_path, monkeypatch):
     table = "file,class,p_a,p_b\nx.mrc,b,0.2500,0.7500\n"
     (tmp_path / "predictions.csv").write_text(table)
