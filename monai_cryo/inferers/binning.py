@@ -51,7 +51,6 @@ def binned_blocks(
         part = volume[tuple(slice(a * BIN, b * BIN) for a, b in zip(low, high, strict=True))]
         inner = tuple(slice(f - a, e - a) for f, e, a in zip(first, last, low, strict=True))
         yield np.array(first), _binned(part), inner
-        release_pages(volume)
 
 
 def _binned(volume: NDArray[Any]) -> NDArray[np.float32]:
@@ -61,6 +60,7 @@ def _binned(volume: NDArray[Any]) -> NDArray[np.float32]:
         plane = np.asarray(volume[min(z, len(volume) - 1)], np.float32)
         plane = np.pad(plane, [(0, n * BIN - m) for n, m in zip(shape[1:], plane.shape, strict=True)], mode="edge")
         result[z // BIN] += plane.reshape(shape[1], BIN, shape[2], BIN).sum((1, 3))
+        release_pages(volume)  # a page holds a whole row or more
     result /= BIN**3
     return result
 
