@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ignite.engine import Engine, EventEnum, Events
 from torch import nn
 
 from monai_cryo._described import Described
-from monai_cryo.io.atomic import replacing
+from monai_cryo.io.atomic import flush_to_disk, replacing
 
 
 class ModelEvents(EventEnum):
@@ -37,10 +36,10 @@ def results_event(engine: Engine, best_only: bool) -> Events | ModelEvents:
 def save_whole(content: Any, path: Path) -> None:
     """Save with ``torch.save``, whole and on the disk, or not at all: the file that was there stays until then."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part, part.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as part:
+        with part.open("wb") as file:
+            torch.save(content, file)
+        flush_to_disk(part)
 
 
 class KeepBest(Described):

@@ -106,7 +106,8 @@ def _peaks(
     for first, block, inner in binned_blocks(probability, gaussian_reach(sigma) + radius):
         smooth = ndimage.gaussian_filter(block, sigma, mode="constant")
         peak = smooth == ndimage.maximum_filter(smooth, 2 * radius + 1, mode="constant")
-        places = np.argwhere((peak & (smooth >= min_score))[inner]) + [s.start for s in inner]
+        start = np.array([s.start for s in inner])
+        places = np.argwhere((peak & (smooth >= min_score))[inner]) + start
         found = places.astype(float)
         padded = np.pad(smooth, 1, mode="edge")
         for axis in range(3):  # the summit of the parabola through a peak and its two neighbours
@@ -114,7 +115,7 @@ def _peaks(
             below, here, above = (padded[tuple((places + 1 + d * step).T)] for d in (-1, 0, 1))
             bend = below - 2 * here + above
             found[:, axis] += np.where(bend < 0, (below - above) / np.where(bend < 0, 2 * bend, 1), 0).clip(-0.5, 0.5)
-        index.append(found + first - [s.start for s in inner])
+        index.append(found + first - start)
         values.append(smooth[tuple(places.T)].astype(float))
     return unbinned(np.concatenate(index)), np.concatenate(values)
 

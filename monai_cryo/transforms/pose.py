@@ -99,15 +99,15 @@ class RandPose(RandDrawable):
             return list(batches)
         first = next((b for b in batches if b.is_floating_point()), batches[0].float())
         matrix, shift = self._matrices(parameters, first)
-        labels = [[_is_binary(item) for item in b] for mode, b in zip(modes, batches, strict=True) if mode == "nearest"]
-        if any(len(set(found)) > 1 for found in labels):  # each as it would be alone
+        found = [[mode == "nearest" and _is_binary(item) for item in b] for mode, b in zip(modes, batches, strict=True)]
+        if any(len(set(items)) > 1 for items in found):  # each as it would be alone
             radii = [None] * len(parameters) if radius_vox is None else [[radius] for radius in radius_vox]
             alone = [
                 self.apply_together([b[i : i + 1] for b in batches], [parameters[i]], modes, radius_vox=radii[i])
                 for i in range(len(parameters))
             ]
             return [torch.cat(parts) for parts in zip(*alone, strict=True)]
-        binary = [mode == "nearest" and _is_binary(b) for mode, b in zip(modes, batches, strict=True)]
+        binary = [items[0] for items in found]
         linear = [k for k, mode in enumerate(modes) if mode == "bilinear" or binary[k]]
         out = list(batches)
         moved = self._linear(
