@@ -133,8 +133,7 @@ class TomogramWorkflow:
 
     def _inputs(self, paths: Sequence[Path]) -> list[Path]:
         """Leave out what a run has written beside its own tomograms."""
-        kinds = ["labels", *self.reader.model.classes]
-        results = {f"{tomogram_name(path)}_{kind}" for path in paths for kind in kinds}
+        results = {tomogram_name(file) for path in paths for file in self._volumes(tomogram_name(path))}
         home = self.output_dir.resolve()
         return [path for path in paths if path.resolve().parent != home or tomogram_name(path) not in results]
 
@@ -176,8 +175,8 @@ class TomogramWorkflow:
             del reading, tomogram
             shutil.rmtree(part / "scratch")
             # what was there is another reading's; without its record it counts as not finished
-            for kind in (".json", ".png", "_labels.mrc", *(f"_{c}.mrc" for c in self.reader.model.classes)):
-                (self.output_dir / f"{name}{kind}").unlink(missing_ok=True)
+            for file in (Path(f"{name}.json"), Path(f"{name}.png"), *self._volumes(name)):
+                (self.output_dir / file).unlink(missing_ok=True)
             for file in sorted(part.iterdir()):
                 flush_to_disk(file)
                 file.replace(self.output_dir / file.name)
@@ -185,6 +184,10 @@ class TomogramWorkflow:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         print(f"{record.summary()}  {time.monotonic() - began:.0f} s", flush=True)
+
+    def _volumes(self, name: str) -> list[Path]:
+        """Name the volumes that a tomogram may become: its labels, and each class's map."""
+        return [Path(f"{name}_{kind}.mrc") for kind in ("labels", *self.reader.model.classes)]
 
     def _settings(self, path: Path, voxel_size: float | None) -> dict[str, Any]:
         """All that a record depends on, plain values."""
@@ -195,10 +198,11 @@ class TomogramWorkflow:
     def _write(self, folder: Path, name: str, reading: TomogramReading, record: TomogramRecord) -> None:
         from monai_cryo.visualize.tomogram import draw_tomogram
 
-        reading.write_labels(folder / f"{name}_labels.mrc")
+        labels, *scores = self._volumes(name)
+        reading.write_labels(folder / labels)
         if self.save_scores:
-            for k, class_name in enumerate(reading.classes):
-                reading.write_score(folder / f"{name}_{class_name}.mrc", k)
+            for k, file in enumerate(scores):
+                reading.write_score(folder / file, k)
         if self.picture:
             figure = draw_tomogram(reading, record.picks, self.reader.diameters_a, title=name)
             figure.savefig(folder / f"{name}.png", dpi=110)
@@ -215,8 +219,8 @@ class TomogramWorkflow:
                 f"{self.output_dir / name}.json was made with another {', '.join(changed)}: "
                 "pass --overwrite, or another --output"
             )
-        asked = [f"{name}_{c}.mrc" for c in self.reader.model.classes] if self.save_scores else []
-        asked += [f"{name}.png"] if self.picture else []
+        asked = self._volumes(name)[1:] if self.save_scores else []
+        asked += [Path(f"{name}.png")] if self.picture else []
         return not changed and all((self.output_dir / file).is_file() for file in asked)
 
     def _changed(self, record: TomogramRecord, path: Path, voxel_size: float | None) -> list[str]:
