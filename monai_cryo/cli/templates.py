@@ -61,16 +61,14 @@ def _list_templates(options: argparse.Namespace) -> None:
     library = _load(options)
     print(f"{len(library.classes)} classes, voxel size {library.voxel_size:g} Å, box {library.box}")
     rows = [("index", "class", "structure", "size (nm)", "voxels", "foreground")]
-    for index, (class_name, members) in enumerate(library.templates.items()):
-        for member in members:
-            item = library.place(member, np.random.RandomState(0))
-            mask = item["mask"][0].numpy()
-            size = "drawn anew"
-            if isinstance(member, Template):
-                extent = [np.ptp(axis) + 1 for axis in mask.nonzero()]
-                size = " x ".join(f"{0.1 * library.voxel_size * n:.1f}" for n in extent)
-            share = f"{100 * mask.mean():.2f} %"
-            rows.append((str(index), class_name, member.name, size, str(int(mask.sum())), share))
+    for index, class_name, member in library.rows():
+        mask = library.place(member, np.random.RandomState(0))["mask"][0].numpy()
+        size = "drawn anew"
+        if isinstance(member, Template):
+            extent = [np.ptp(axis) + 1 for axis in mask.nonzero()]
+            size = " x ".join(f"{0.1 * library.voxel_size * n:.1f}" for n in extent)
+        share = f"{100 * mask.mean():.2f} %"
+        rows.append((index, class_name, member.name, size, str(int(mask.sum())), share))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -86,7 +86,7 @@ class SpectrumFilter:
         reach = self.transform.smooth_shells // 2
         near = [slice(max(0, n - reach), n + reach + 1) for n in range(len(median))]
         smooth = [float((median[s] * weight[s]).sum() / weight[s].sum().clamp(min=1e-12)) for s in near]
-        return [[float(f), p] for f, p in zip(fraction, smooth, strict=True) if f > 0]
+        return [[float(f), p] for f, p in zip(fraction, smooth, strict=True)]
 
     def _gain(self, shape: tuple[int, ...]) -> Tensor:
         if shape not in self._gains:

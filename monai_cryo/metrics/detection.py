@@ -151,7 +151,8 @@ def score_detections(
     Raises
     ------
     ValueError
-        If names and positions differ in number, `distance` or `beta` is not positive, or there is no class.
+        If names, scores and positions differ in number, a score is not finite, `distance` or `beta` is not positive, or
+        there is no class.
     """
     picks, truth = (np.asarray(p, float).reshape(-1, 3) for p in (predicted, true))
     for points, names, what in ((picks, predicted_class, "picks"), (truth, true_class, "true positions")):
@@ -163,6 +164,8 @@ def score_detections(
     if not wanted:
         raise ValueError("no true positions to score against")
     values = -np.arange(len(picks), dtype=float) if scores is None else np.asarray(scores, float)
+    if values.shape != (len(picks),) or not np.isfinite(values).all():
+        raise ValueError(f"expected {len(picks)} finite scores, one for each pick, got {values.size} in all")
     result = {}
     for name in wanted:
         mine = np.array([c == name for c in predicted_class], bool)

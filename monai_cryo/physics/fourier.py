@@ -207,9 +207,10 @@ def apply_transfer(volume: Tensor, transfer: Tensor) -> Tensor:
 
 
 def radial_power_spectrum(volume: Tensor, voxel_size: VoxelSize, bins: int | None = None) -> tuple[Tensor, Tensor]:
-    """Mean power a Fourier voxel, in shells of equal width up to Nyquist.
+    """Mean power a Fourier voxel, in shells of equal width around multiples of Nyquist / ``bins``.
 
-    The power is scaled so that white noise of variance 1 gives 1 in every shell; the volume's mean is left out.
+    The power is scaled so that white noise of variance 1 gives 1 in every shell; the volume's mean is left out, and
+    with it all below the first shell.
 
     Parameters
     ----------
@@ -224,16 +225,23 @@ def radial_power_spectrum(volume: Tensor, voxel_size: VoxelSize, bins: int | Non
     -------
     tuple of Tensor
         Shell centres (bins,) in 1/Å and power (..., bins).
+
+    Raises
+    ------
+    ValueError
+        If there are more shells than the volume has frequencies for.
     """
     shape = spatial_shape(volume.shape)
     bins = bins or min(shape) // 2
     radius = radial_frequency(shape, voxel_size, device=volume.device, dtype=volume.dtype)
     edge = nyquist(voxel_size)
-    index = (radius / edge * bins).long().clamp(max=bins).flatten()
-    weight = multiplicity(shape, device=volume.device).to(volume.dtype).expand(radius.shape).clone()
-    weight[0, 0, 0] = 0
+    # the slack keeps frequencies that lie between two shells together, whatever the voxel size rounds to
+    index = (radius / edge * bins + 0.5 + 1e-4).long().clamp(max=bins + 1).flatten()
+    weight = multiplicity(shape, device=volume.device).to(volume.dtype).expand(radius.shape)
     power = rfft(volume).abs().square() / (shape[0] * shape[1] * shape[2]) * weight
-    total = volume.new_zeros(*volume.shape[:-3], bins + 1).index_add_(-1, index, power.flatten(-3))
-    count = volume.new_zeros(bins + 1).index_add_(0, index, weight.flatten())
-    centres = (torch.arange(bins, device=volume.device, dtype=volume.dtype) + 0.5) * (edge / bins)
-    return centres, (total / count.clamp(min=1))[..., :bins]
+    total = volume.new_zeros(*volume.shape[:-3], bins + 2).index_add_(-1, index, power.flatten(-3))
+    count = volume.new_zeros(bins + 2).index_add_(0, index, weight.flatten())[1:-1]
+    if not bool(count.all()):
+        raise ValueError(f"{bins} shells are more than a volume of {shape} voxels has frequencies for")
+    centres = torch.arange(1, bins + 1, device=volume.device, dtype=volume.dtype) * (edge / bins)
+    return centres, total[..., 1:-1] / count

@@ -117,10 +117,10 @@ def missing_wedge(
         inside = torch.minimum(angle - low, high - angle)
         inside = torch.where(steep, torch.maximum(high - 90, -90 - low), inside)
         if soft_edge_deg > 0:
-            # +-90 has no edge: the far side of that plane is the range's own other end
-            full = (low <= -90) & (high >= 90)
-            ramp = 0.5 - 0.5 * torch.cos(math.pi * (inside / soft_edge_deg + 0.5).clamp(0, 1))
-            return torch.where(full, torch.ones_like(ramp), ramp)
+            # angles repeat after 180 degrees: what one end of the range lacks beyond +-90 comes from the other
+            turned = [torch.minimum(angle + t - low, high - angle - t) for t in (-180, 0, 180)]
+            ramps = [0.5 - 0.5 * torch.cos(math.pi * (t / soft_edge_deg + 0.5).clamp(0, 1)) for t in turned]
+            return torch.stack(ramps).sum(0).clamp(max=1)
         return (inside >= -1e-4).to(torch.float32)
 
     mask = sampled(beam)

@@ -15,6 +15,7 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo._typing import parse_contrast
 from monai_cryo.io.atomic import write_text
 from monai_cryo.io.header import VOXEL_SIZES_A
@@ -97,6 +98,15 @@ def load_templates(
     ever stand beside a particle.
     """
     file = _library_file(path)
+    try:
+        return _read_library(file, voxel_size, box, progress)
+    except ValueError as error:
+        if str(file) in str(error) or not is_refusal(error):
+            raise
+        raise ValueError(f"{file}: {error}") from None
+
+
+def _read_library(file: Path, voxel_size: float | None, box: int | None, progress: bool) -> TemplateLibrary:
     content = read_library_file(file)
     voxel_size = _voxel_size(content.get("voxel_size", VOXEL_SIZE) if voxel_size is None else voxel_size, "voxel_size")
     box = content.get("box", BOX) if box is None else box
@@ -237,7 +247,7 @@ def _locate(file: Path, class_name: str, item: Mapping[str, Any]) -> tuple[Path,
         name = path.name.removesuffix(".gz").rpartition(".")[0]
     if not path.is_file():
         raise FileNotFoundError(f"{file}: class {class_name!r}: no such source {path}")
-    name = str(item.get("name", name))
+    name = str(item.get("name") or name)
     if not name or "/" in name or "\\" in name or name.startswith("."):
         raise ValueError(f"{file}: class {class_name!r}: {name!r} cannot name a structure; expected a plain file name")
     return path, name

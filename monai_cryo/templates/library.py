@@ -68,14 +68,11 @@ class TemplateLibrary:
                 raise ValueError(f"class {class_name!r} has no structure")
             for member in members:
                 self._check(member, names)
-                if isinstance(member, Template):
-                    density, mask = member.padded(self.box)
-                    self._boxes[member.name] = density, mask, bounding_radius(density)
         for member in self.distractors:
             self._check(member, names)
 
     def _check(self, member: AnyTemplate, names: set[str]) -> None:
-        """Refuse what does not fit the library; note the name."""
+        """Refuse what does not fit the library; note the name, and put a structure into its box."""
         if member.name in names:
             raise ValueError(f"structure name {member.name!r} is used twice; give one a `name`")
         names.add(member.name)
@@ -89,6 +86,8 @@ class TemplateLibrary:
             )
         if not bool(member.density.isfinite().all()) or not bool(member.mask.any()):
             raise ValueError(f"structure {member.name!r} has an empty mask or values that are not finite")
+        density, mask = member.padded(self.box)
+        self._boxes[member.name] = density, mask, bounding_radius(density)
 
     def digest(self) -> str:
         """Return what tells this library from every other: a hash of its grid, names, densities, masks and ranges."""
@@ -157,6 +156,11 @@ class TemplateLibrary:
             "radius_vox": radius,
             "structure": member.name,
         }
+
+    def rows(self) -> list[tuple[str, str, AnyTemplate]]:
+        """Return index, class and structure of all there is to look at; distractors come last, of no index."""
+        known = [(str(i), name, m) for i, (name, members) in enumerate(self.templates.items()) for m in members]
+        return known + [("-", "distractor", m) for m in self.distractors]
 
     def crowd(self) -> list[Template]:
         """Return all structures from files, distractors too: what :class:`.RandNeighbours` packs around a particle."""

@@ -65,6 +65,8 @@ def threshold_level(density: Array, rule: str, voxel_size: float) -> float:
             )
         return float(np.partition(density, density.size - count, axis=None)[density.size - count])
     values = density[density > 0.01 * maximum]
+    if values.size and values.min() == maximum:  # the map is a mask already
+        return maximum
     counts, edges = np.histogram(values, bins=256)
     middles = 0.5 * (edges[1:] + edges[:-1])
     below = np.cumsum(counts)[:-1]

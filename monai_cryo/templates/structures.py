@@ -193,13 +193,16 @@ def _model(path: Path, assembly: str | int | None) -> Any:
         raise ValueError(f"{path}: an empty file, {expected}")
     try:
         # authors' names in any encoding; nothing that is used has letters beyond ASCII
-        structure = gemmi.read_structure_string(_unpacked(path).translate(_ASCII), format=gemmi.CoorFormat.Detect)
+        content = _unpacked(path).translate(_ASCII)
+        structure = gemmi.read_structure_string(content, format=gemmi.CoorFormat.Detect)
     except PermissionError:
         raise
     except (RuntimeError, ValueError, OSError, EOFError, MemoryError, zlib.error) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}; {expected}") from None
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise ValueError(f"{path}: holds no atoms, {expected}")
+    if structure.input_format == gemmi.CoorFormat.Pdb:
+        _check_coordinates(content, path)
     if assembly is None:
         return structure[0]
     known = {a.name: a for a in structure.assemblies}
@@ -213,6 +216,18 @@ def _model(path: Path, assembly: str | int | None) -> Any:
         return gemmi.make_assembly(known[str(assembly)], structure[0], gemmi.HowToNameCopiedChain.Dup)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: assembly {assembly} cannot be built: {error}") from None
+
+
+def _check_coordinates(content: bytes, path: Path) -> None:
+    """Refuse coordinates in the columns of a PDB file that are no numbers: gemmi reads them as 0."""
+    for number, line in enumerate(content.splitlines(), 1):
+        if line.startswith((b"ATOM  ", b"HETATM")):
+            for start in (30, 38, 46):
+                try:
+                    float(line[start : start + 8])
+                except ValueError:
+                    found = line[start : start + 8].decode("ascii", "replace").strip()
+                    raise ValueError(f"{path}: line {number}: a coordinate is a number, got {found!r}") from None
 
 
 def _unpacked(path: Path) -> bytes:

@@ -43,6 +43,8 @@ def read_library_file(file: Path) -> dict[str, Any]:
     for name in content["classes"]:
         if not isinstance(name, str):
             raise ValueError(f"{file}: class name {name!r} is read as {type(name).__name__}; put it in quotes")
+        if name in TOP:
+            raise ValueError(f"{file}: {name!r} cannot name a class: it is a key of the file itself, one level up")
     return content
 
 

@@ -40,7 +40,8 @@ class Template:
     @classmethod
     def scaled(cls, name: str, class_name: str, density: Tensor, mask: Tensor, voxel_size: float) -> Template:
         """Make a template of a density of any scale."""
-        return cls(name, class_name, density / density[mask].mean(), mask, voxel_size)
+        mean = density[mask].double().mean()  # in float32 its last bit depends on the number of threads
+        return cls(name, class_name, density / mean.to(density.dtype), mask, voxel_size)
 
     def padded(self, box: int) -> tuple[Tensor, Tensor]:
         """Return density and mask, each (box, box, box); raise or warn where the box is too small."""

@@ -18,7 +18,7 @@ PLANES = (("x", "y"), ("x", "z"), ("y", "z"))
 
 
 def show_templates(library: TemplateLibrary, path: str | os.PathLike[str], *, seed: int = 0) -> Path:
-    """Draw one row for each structure: its projections along z, y and x, in nm from the box centre.
+    """Draw one row for each structure, distractors last: its projections along z, y and x, in nm from the box centre.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def show_templates(library: TemplateLibrary, path: str | os.PathLike[str], *, se
         raise ValueError(f"{path}: expected a file name ending in .png")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: no such folder {path.parent}")
-    rows = [(index, name, member) for index, (name, m) in enumerate(library.templates.items()) for member in m]
+    rows = library.rows()
     figure = Figure(figsize=(8.4, 2.9 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 3, squeeze=False)
     half = 0.05 * library.voxel_size * library.box

@@ -69,6 +69,18 @@ def test_list_embedded(capsys):
     assert "28.7 x 30.1 x 28.7" in lines[2]
 
 
+def test_distractors_are_listed_and_shown(capsys, library, tmp_path):
+    library.write_text("box: 24\nclasses: {ball: ball.mrc}\ndistractors: [{source: ball.mrc, name: other}]")
+    assert main(["templates", "list", str(library)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:3] == ["-", "distractor", "other"]
+    heights = []
+    for content in ("box: 24\nclasses: {ball: ball.mrc}", library.read_text()):
+        library.write_text(content)
+        assert main(["templates", "show", str(library), "--output", str(tmp_path / "picture.png")]) == 0
+        heights.append(picture.imread(tmp_path / "picture.png").shape[0])
+    assert heights[1] > 1.8 * heights[0]
+
+
 def test_list_another_grid(capsys, library):
     assert main(["templates", "list", str(library), "--voxel_size", "10", "--box", "32"]) == 0
     out = capsys.readouterr().out

@@ -121,6 +121,9 @@ def test_refusals() -> None:
         match_points(PICKS, TRUE, 1.0, [1.0])
     with pytest.raises(ValueError, match="one class for each of 4 picks"):
         score_detections(PICKS, ["r"], TRUE, ["r"] * 4, 1.0)
+    for scores in ([1.0], [1.0, 2.0, 3.0, float("nan")]):
+        with pytest.raises(ValueError, match="expected 4 finite scores"):
+            score_detections(PICKS, ["r"] * 4, TRUE, ["r"] * 4, 1.0, scores=scores)
     with pytest.raises(ValueError, match="beta must be > 0"):
         score_detections(PICKS, ["r"] * 4, TRUE, ["r"] * 4, 1.0, beta=0)
     with pytest.raises(ValueError, match="no true positions"):

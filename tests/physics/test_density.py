@@ -134,7 +134,6 @@ def test_a_batch_equals_its_items_and_pads_count_for_nothing(resolution):
     weights = torch.zeros(2, 60, dtype=torch.float64)
     for i, (p, w) in enumerate((first, second)):
         positions[i, : len(p)], weights[i, : len(w)] = p, w
-    positions = torch.where(torch.isnan(positions), torch.tensor(-1e6, dtype=torch.float64), positions)
     batch = atoms_to_density(positions, weights, (16, 14, 12), VOXEL, resolution_a=resolution)
     assert batch.shape == (2, 16, 14, 12)
     for i, (p, w) in enumerate((first, second)):

@@ -101,15 +101,29 @@ def test_unit_transfer_is_the_identity_and_a_phase_ramp_shifts():
     torch.testing.assert_close(apply_transfer(odd, torch.exp(-2j * torch.pi * fz * 6.0)), odd.roll(3, 0))
 
 
-def test_power_spectrum_of_white_noise_is_flat_and_of_a_wave_a_peak():
-    noise = torch.randn(4, 32, 32, 32, generator=torch.Generator().manual_seed(0)) + 5
-    frequency, power = radial_power_spectrum(noise, 10.0)
-    assert power.shape == (4, 16)
-    np.testing.assert_allclose(power.mean(dim=0)[2:], 1.0, atol=0.1)
-    x = torch.arange(32) * 10.0
-    wave = torch.cos(2 * torch.pi * x * 8 / 320).expand(32, 32, 32)
-    assert int(radial_power_spectrum(wave, 10.0)[1].argmax()) == 8
-    assert frequency[8] == pytest.approx(8.5 / 320)
+@pytest.mark.parametrize("voxel_size", [1.0, 6.84, 10.0, 13.68])
+@pytest.mark.parametrize("bins", [None, 8])
+def test_power_spectrum_of_white_noise_is_flat_from_the_first_shell_on(voxel_size, bins):
+    noise = torch.randn(16, 32, 32, 32, generator=torch.Generator().manual_seed(0)) + 5
+    _, power = radial_power_spectrum(noise, voxel_size, bins)
+    assert power.shape == (16, bins or 16)
+    # the first shell has 18 points, half of which are the others' conjugates
+    np.testing.assert_allclose(power.mean(dim=0), 1.0, atol=0.25)
+    np.testing.assert_allclose(power.mean(dim=0)[2:], 1.0, atol=0.05)
+    torch.testing.assert_close(power, radial_power_spectrum(noise, 5.0, bins)[1])
+
+
+def test_power_spectrum_of_a_wave_is_a_peak_at_its_frequency():
+    for cycles in (1, 8, 16):
+        wave = torch.cos(2 * torch.pi * torch.arange(32) * cycles / 32).expand(32, 32, 32)
+        frequency, power = radial_power_spectrum(wave, 10.0)
+        assert frequency[power.argmax()] == pytest.approx(cycles / 320)
+        assert power.count_nonzero() == 1 or power.sort().values[-2] < 1e-6 * power.max()
+
+
+def test_more_shells_than_frequencies_are_refused():
+    with pytest.raises(ValueError, match="40 shells are more than"):
+        radial_power_spectrum(torch.randn(16, 16, 16), 10.0, bins=40)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, (1.0, 2.0), float("nan")])

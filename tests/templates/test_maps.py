@@ -115,6 +115,12 @@ def test_thresholds():
     assert (density >= mass).sum() == 500
 
 
+def test_otsu_of_a_map_that_is_a_mask_is_its_value():
+    ball = np.zeros((12, 12, 12), np.float32)
+    ball[4:8, 4:8, 4:8] = 0.1
+    assert (ball >= threshold_level(ball, "otsu", 10.0)).sum() == 64
+
+
 def test_otsu_maximises_the_variance_between_classes():
     values = np.random.default_rng(2).gamma(3.0, 1.0, (12, 12, 12)).astype(np.float32)
     used = values[values > 0.01 * values.max()]

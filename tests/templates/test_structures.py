@@ -56,6 +56,13 @@ def test_positions_are_z_y_x_about_the_centre_of_mass(tmp_path, name):
     assert atoms.source == str(tmp_path / name)
 
 
+@pytest.mark.parametrize("found", ["********", "   1.0 2", "     abc", "        "])
+def test_coordinates_that_are_no_numbers_are_refused(tmp_path, found):
+    broken = TWO[1][:38] + found + TWO[1][46:]
+    with pytest.raises(ValueError, match=r"a\.pdb: line 2: a coordinate is a number, got"):
+        read_structure(write(tmp_path / "a.pdb", TWO[0], broken))
+
+
 def test_weights(tmp_path):
     path = write(tmp_path / "a.pdb", *TWO)
     assert read_structure(path, weights="atomic_number").weights.tolist() == [6, 8]

@@ -379,6 +379,11 @@ BAD = {
     "classes: {a: {sources: ball3.mrc, resolution_a: high}}": "resolution_a must be > 0, got 'high'",
     "classes: {a: {procedural: membrane, thickness_a: [1, 2, 3]}}": "thickness_a must be a number or a pair",
     "classes: {a: ball3.mrc, b: ball3.mrc}": "structure name 'ball3' is used twice",
+    "classes: {a: ball3.mrc, distractors: ball4.mrc}": "'distractors' cannot name a class",
+    "classes: {a: ball3.mrc}\namplitude: 2": "unknown option 'amplitude'",
+    "classes: {a: {sources: ball3.mrc, amplitude: -1}}": "amplitude of class 'a' must be > 0",
+    "classes: {a: {sources: ball3.mrc, threshold: 'mass:1e6'}}": "voxels of 13.68 Å; the map has",
+    "classes: {a: {procedural: membrane, offset_a: 9000}}": "offset_a must lie within",
     "classes: {a: [{source: ball3.mrc, name: ../x}]}": "'../x' cannot name a structure",
     "classes: {a: ball5.mrc}\nbox: 6": r"ball5: the particle needs a box of 7 voxels",
     "classes: {a: zeros.mrc}": r"zeros.mrc: constant map, every voxel is 0",
@@ -397,6 +402,7 @@ def test_bad_files_are_refused_in_one_line(folder, content):
     with pytest.raises(ValueError, match=re.escape(BAD[content])) as error:
         load_templates(path)
     assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
 
 
 def test_missing_files_are_named(folder, monkeypatch):
@@ -409,6 +415,25 @@ def test_missing_files_are_named(folder, monkeypatch):
         load_templates(write(folder, 'classes: {a: "pdb:4V5D"}'))
     with pytest.raises(ValueError, match="key 'a' stands there twice"):
         load_templates(write(folder, '{"classes": {"a": "ball3.mrc", "a": "ball4.mrc"}}', "lib.json"))
+
+
+def test_a_name_that_says_nothing_is_the_file_s(folder):
+    assert load_templates(write(folder, "classes: {a: [{source: ball3.mrc, name: }]}")).structures == ["ball3"]
+
+
+def test_a_library_is_the_same_with_any_number_of_threads(folder):
+    z, y, x = np.mgrid[-32:32, -32:32, -32:32]
+    values = np.where(z**2 + y**2 + x**2 < 900, 1 + np.random.RandomState(0).rand(64, 64, 64), 0)
+    write_mrc(folder / "large.mrc", values.astype(np.float32), 13.68)
+    path = write(folder, "classes: {a: {sources: large.mrc, threshold: 'level:0.5'}}\nbox: 96")
+    threads, digests = torch.get_num_threads(), set()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            digests.add(load_templates(path).digest())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(digests) == 1
 
 
 class TestRobustLibraries:
