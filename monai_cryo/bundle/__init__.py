@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from monai_cryo.bundle.command import check_overrides, check_started, save_config, start
 from monai_cryo.bundle.device import check_device
-from monai_cryo.bundle.folder import check_folder, hold_folder
 from monai_cryo.bundle.provenance import find_provenance
 from monai_cryo.bundle.ranks import join_ranks, share_batch
 from monai_cryo.bundle.record import RECORD_KEYS, ModelRecord, TrainedModel, check_facts, read_model
@@ -17,11 +16,9 @@ __all__ = [
     "bundle_root",
     "check_device",
     "check_facts",
-    "check_folder",
     "check_overrides",
     "check_started",
     "find_provenance",
-    "hold_folder",
     "join_ranks",
     "read_model",
     "save_config",

@@ -21,8 +21,8 @@ from monai.bundle.utils import ID_SEP_KEY
 
 from monai_cryo._refusals import show_error
 from monai_cryo.bundle.device import check_device
-from monai_cryo.bundle.folder import check_folder
 from monai_cryo.io.atomic import write_text
+from monai_cryo.io.folder import check_folder
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None, "~": None}
 #: options that are whole numbers, and the lowest they may be
@@ -85,15 +85,24 @@ def check_overrides(argv: Sequence[str]) -> None:
     Raises
     ------
     ValueError
-        On an option that no config has, one that nothing in these configs reads, or a value that cannot be meant.
+        On an option that no config has, one that nothing in these configs reads, in a config laid over another too, or
+        on a value that cannot be meant.
     """
     command = _read(argv)
     if command is None:
         return
-    config = ConfigParser.load_config_files(command.files)
+    config, earlier = ConfigParser.load_config_files(command.files), set[str]()
     own = set(inspect.signature(run).parameters)
     known = set(config) | own
     read = _references(config) | _references(command.options)
+    for file in command.files:
+        content = ConfigParser.load_config_file(file)
+        for name, value in content.items():
+            # what is laid over a config sets what is there, or what something reads
+            if earlier and name.isidentifier() and name not in earlier | read | _UNREAD and _is_constant(value):
+                near = difflib.get_close_matches(name, earlier | read, n=1)
+                raise ValueError(f"{file}: nothing reads {name}" + (f": did you mean {near[0]}?" if near else ""))
+        earlier |= set(content)
     for name, text in command.options.items():
         top = _top(name)
         if top not in known:

@@ -9,8 +9,13 @@ import torch
 __all__ = ["join_ranks", "share_batch"]
 
 
-def join_ranks() -> None:
-    """Join the processes that torchrun has started: over nccl, each with a GPU of its own, or over gloo without GPUs.
+def join_ranks(device: torch.device | str) -> None:
+    """Join the processes that torchrun has started: over nccl, each with a GPU of its own, or over gloo on CPUs.
+
+    Parameters
+    ----------
+    device
+        Of this process.
 
     Raises
     ------
@@ -19,14 +24,15 @@ def join_ranks() -> None:
     """
     if not torch.distributed.is_torchelastic_launched():
         raise ValueError("this config trains with several processes: begin it with torchrun, not with python")
-    if torch.cuda.is_available():
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
         local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= gpus:
             raise ValueError(f"process {local} of this node has no GPU, there are {gpus}: lower --nproc_per_node")
         torch.cuda.set_device(local)
     # Ignite, where it sees a SLURM job, takes local ranks from SLURM's tasks: torchrun is one task, of many processes
     os.environ.pop("SLURM_JOB_ID", None)
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
 
 
 def share_batch(batch_size: int, world_size: int) -> int:

@@ -20,6 +20,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _draw_gallery(options: argparse.Namespace) -> None:
+    from monai_cryo.io.atomic import replacing
     from monai_cryo.templates.file import load_templates
     from monai_cryo.visualize.gallery import draw_gallery, draw_spectra
 
@@ -27,5 +28,7 @@ def _draw_gallery(options: argparse.Namespace) -> None:
     for path, draw in ((options.output, draw_gallery), (options.spectra, draw_spectra)):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            draw(library, seed=options.seed).savefig(path, dpi=110)
+            figure = draw(library, seed=options.seed)
+            with replacing(path) as part:
+                figure.savefig(part, dpi=110)
             print(path)

@@ -84,7 +84,10 @@ def load_labelled(
     contrast = parse_contrast(head.get("contrast", "protein dark"), f"{path}: contrast")
     voxel_size = head.get("voxel_size")
     if voxel_size is not None:
-        voxel_size_zyx(voxel_size, f"{path}: voxel_size")
+        sizes = set(voxel_size_zyx(voxel_size, f"{path}: voxel_size"))
+        if len(sizes) > 1:
+            raise ValueError(f"{path}: voxel_size must be that of cubes, got {voxel_size!r}")
+        voxel_size = sizes.pop()
 
     items: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}

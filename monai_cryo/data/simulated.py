@@ -19,6 +19,7 @@ from monai_cryo._typing import Contrast, parse_contrast
 from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.io.atomic import replacing, write_text
 from monai_cryo.io.columns import parameter_columns
+from monai_cryo.io.folder import LEFT, hold_folder
 from monai_cryo.io.mrc import write_mrc
 
 __all__ = ["write_simulated"]
@@ -27,8 +28,6 @@ __all__ = ["write_simulated"]
 BATCH = 8
 #: columns of a table, by their names in the list that evaluation reads
 _LABELS = {"image": "image", "label": "label", "class": "class", "structure": "item.structure"}
-#: what a kill leaves of files that were being written (`monai_cryo.io.replacing`)
-_LEFT = "." + "[0-9a-f]" * 32 + ".*"
 _SETTINGS, _TABLE, _LIST = "simulation.json", "parameters.csv", "dataset.json"
 
 
@@ -74,7 +73,7 @@ def write_simulated(
     Raises
     ------
     ValueError
-        If there are too many shards, or the folder holds another set.
+        If there are too many shards, the folder holds another set, or another process is at work in it.
     """
     folder, number = Path(folder), len(dataset)
     batches = -(-number // BATCH)
@@ -96,11 +95,14 @@ def write_simulated(
         "structures": library.structures,
         "monai_cryo": __version__,
     }
-    _begin(folder, settings)
+    _check(folder, settings)
     if (folder / _LIST).is_file():
         return folder / _LIST
-    for left in [*folder.glob(_LEFT), *folder.glob(f"shard_*/{_LEFT}")]:
+    hold_folder(folder)
+    for left in folder.glob(f"shard_*/{LEFT}"):
         left.unlink()
+    if not _check(folder, settings):
+        write_text(folder / _SETTINGS, json.dumps(settings, indent=1) + "\n")
     tables = [folder / f"shard_{i:0{len(str(shards - 1))}d}" / _TABLE for i in range(shards)]
     with tqdm(total=number, desc=f"simulating {folder}", unit="sample", disable=not progress) as bar:
         for i, table in enumerate(tables):
@@ -114,8 +116,8 @@ def write_simulated(
     return folder / _LIST
 
 
-def _begin(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings into a new folder, and compare them with those of an old one."""
+def _check(folder: Path, settings: dict[str, Any]) -> bool:
+    """Compare the settings with those of an older set; False if there is none."""
     path = folder / _SETTINGS
     if path.is_file():
         try:
@@ -128,11 +130,10 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
             raise ValueError(
                 f"{folder} holds a set with {differing[0]} {was!r}, not {settings[differing[0]]!r}: name another folder"
             )
-        return
+        return True
     if (folder / _LIST).exists():
         raise ValueError(f"{folder} holds a {_LIST} that was not simulated here: name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(settings, indent=1) + "\n")
+    return False
 
 
 def _write_items(

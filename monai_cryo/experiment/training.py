@@ -29,8 +29,8 @@ def train_run(run: Run) -> None:
     Raises
     ------
     ValueError
-        If the training fails; it has said why, such as that another process trains in this folder: one, perhaps, that a
-        killed command has left behind.
+        If the training fails; it has said why, such as that another process is at work in this folder: one, perhaps,
+        that a killed command has left behind.
     """
     root = bundle_root()
     command = [sys.executable, "-m", "monai.bundle", "run", "training"]

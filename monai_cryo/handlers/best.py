@@ -70,7 +70,10 @@ class KeepBest(Described):
         if math.isnan(self.score) or score > self.score:
             self.score, self.epoch = score, engine.state.epoch
             if idist.get_rank() == 0:
-                save_whole(self.network.state_dict(), self.path)
+                state = self.network.state_dict()
+                for name, value in state.items():  # kept where every machine can read it
+                    state[name] = value.cpu()
+                save_whole(state, self.path)
                 self.digest = _digest(self.path)
                 print(f"best so far by {self.metric}: saved to {self.path}", flush=True)
             engine.fire_event(ModelEvents.BEST_SAVED)

@@ -13,9 +13,9 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_cryo._described import Described
-from monai_cryo.bundle.folder import hold_folder
 from monai_cryo.handlers.best import save_whole
 from monai_cryo.handlers.resuming import check_parts, read_checkpoint
+from monai_cryo.io.folder import hold_folder
 from monai_cryo.networks import facts_in
 
 _NAME = "checkpoint.pt"
@@ -27,10 +27,10 @@ class Checkpoints(Described):
     A resumed run is the one it would have been: its weights, averages, moments, best score and random streams are the
     checkpoint's. Options are those given now: the learning rate, momentum and weight decay of the optimizer, and the
     schedule, which is stepped as often as there were iterations. With a larger ``max_epochs`` a schedule that spans
-    the whole training therefore goes on as in a training of the new length, and the rate can rise again. Of several
-    ranks the streams of the first are kept: the dropout of the others goes on from there.
+    the whole training therefore goes on as in a training of the new length, and the rate can rise again. Random streams
+    are alike on all ranks, and those of the first are kept for all: torch's own, and that of its GPU.
 
-    One process at a time holds the folder (:func:`monai_cryo.bundle.hold_folder`).
+    One process at a time holds the folder (:func:`monai_cryo.io.hold_folder`).
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ class Checkpoints(Described):
         FileNotFoundError
             If there is nothing to resume from.
         ValueError
-            If that is no checkpoint, has trained for something else, or is complete; or if another process trains in
-            the folder.
+            If that is no checkpoint, has trained for something else, or is complete; or if another process is at work
+            in the folder.
         """
         if self.path.parent.is_dir():
             self._hold()  # before anything is read that another run may be about to replace
@@ -121,11 +121,14 @@ class Checkpoints(Described):
                 "epoch_size": _epoch_size(engine),
                 "seed": self.seed,
                 "provenance": self.provenance,
-                "random": _random_state(),
+                "random": _random_state(self._device()),
             },
             self.path,
         )
         self._saved = time.monotonic()
+
+    def _device(self) -> torch.device:
+        return next(iter(self.state["network"].parameters())).device
 
     def _save_if_due(self, engine: Engine) -> None:
         begun = engine.state.iteration % engine.state.epoch_length > 0
@@ -158,7 +161,7 @@ class Checkpoints(Described):
 
         def restore() -> None:
             handle.remove()
-            _set_random_state(found["random"])
+            _set_random_state(found["random"], self._device())
 
         handle = engine.add_event_handler(first, restore)
         if self.writer is not None:
@@ -194,12 +197,12 @@ def _epoch_size(engine: Any) -> list[int]:
     return [engine.state.epoch_length, len(engine.data_loader.dataset)]
 
 
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+def _random_state(device: torch.device) -> dict[str, Any]:
+    on_gpu = device.type == "cuda"
+    return {"cpu": torch.get_rng_state(), "cuda": [torch.cuda.get_rng_state(device)] if on_gpu else []}
 
 
-def _set_random_state(state: Mapping[str, Any]) -> None:
+def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"][0], device)

@@ -23,7 +23,7 @@ class TrainingLoss(Described):
     """Read the loss and its parts, and stop a training whose loss or gradient is not finite, before the weights change.
 
     All ranks' means stand in the trainer's output under ``losses``: ``loss``, and each of the parts by its name. They
-    and the largest absolute gradient come to the host together, in the one synchronisation of an iteration.
+    and the largest absolute gradient come to the host together.
 
     What the batch was drawn with is then in ``not_finite.json``: ``iteration``, ``loss``, ``gradient`` and, in the
     batch's order, ``parameters``, from which :class:`monai_cryo.engines.SimulateBatch` makes it again. The weights

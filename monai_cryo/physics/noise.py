@@ -79,8 +79,8 @@ def half_grid_noise(
 ) -> Tensor:
     """Transforms of white noise of variance 1, drawn directly on the half grid.
 
-    The half grid's first and (on even boxes) last columns hold each frequency twice, once conjugated, and ``irfftn``
-    keeps only their Hermitian part; drawn sqrt(2) too large there, the noise has the right variance everywhere.
+    The half grid's first and (on even boxes) last columns hold each frequency twice, once conjugated. They are made so
+    here: CPUs' ``irfftn`` keeps only the Hermitian part of what it is given, CUDA's counts on there being no other.
 
     Parameters
     ----------
@@ -109,9 +109,13 @@ def half_grid_noise(
         if channel < len(seeds):
             generator.manual_seed(int(seeds[channel]))
         part.normal_(std=std, generator=generator)
+    grain, axes = torch.view_as_complex(parts), tuple(range(1 - transformed, 0))
     for column in single_columns(w):
-        parts[..., column, :] *= math.sqrt(2)
-    return torch.view_as_complex(parts)
+        plane = grain[..., column]
+        # of two independent halves, so that the variance stays
+        mirrored = plane.flip(axes).roll([1] * len(axes), axes)
+        grain[..., column] = (plane + mirrored.conj()) / math.sqrt(2)
+    return grain
 
 
 def shell_weights(shape: Sequence[int], index: Tensor, shells: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from monai_cryo.bundle.command import check_overrides
@@ -33,6 +35,21 @@ def test_constants_that_nothing_reads(bundle_root, name):
     check_overrides(argv(bundle_root, f"--{name}", "1"))
     with pytest.raises(ValueError, match=rf"--{name} has no effect: nothing in .*robust\.yaml.* reads it"):
         check_overrides(argv(bundle_root, f"--{name}", "1", files=("train", "robust", "quick")))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("max_epoch: 1", "nothing reads max_epoch: did you mean max_epochs?"), ("zzz: [1, 2]", "nothing reads zzz")],
+)
+def test_constants_of_a_file_laid_over_that_nothing_reads(bundle_root, tmp_path, content, says):
+    own, train = tmp_path / "own.yaml", f"{bundle_root}/configs/train.yaml"
+    command = ["monai.bundle", "run", "training", "--config_file", f"['{train}','{own}']"]
+    own.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(f"{own}: {says}")):
+        check_overrides(command)
+    # what is there, what the file itself reads, and what is no constant
+    own.write_text("max_epochs: 1\nhalf: 2\nepoch_length: $@half * 2\nfinal: $print(1)\n")
+    check_overrides(command)
 
 
 @pytest.mark.parametrize(

@@ -37,13 +37,12 @@ def test_half_the_data_is_not_trained_on_in_silence():
 
 def test_several_processes_need_a_beginner(monkeypatch):
     with pytest.raises(ValueError, match="begin it with torchrun"):
-        join_ranks()
+        join_ranks("cpu")
     launched(monkeypatch, 4)
     monkeypatch.setenv("LOCAL_RANK", "3")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="process 3 of this node has no GPU, there are 2"):
-        join_ranks()
+        join_ranks("cuda:3")
 
 
 def train(folder, ranks, options):
@@ -66,7 +65,7 @@ def train(folder, ranks, options):
     for rank in range(ranks):
         environment = {**common, "RANK": rank, "LOCAL_RANK": rank}
         given = {name: str(value) for name, value in environment.items()}
-        processes.append(start(folder / "run", options, ("train", "multi_gpu_train"), given))
+        processes.append(start(folder / "run", {**options, "device": "cpu"}, ("train", "multi_gpu_train"), given))
     for process in processes:
         assert finish(process, folder / "run")
 

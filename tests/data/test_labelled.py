@@ -82,6 +82,11 @@ def test_missing_list(where):
         ({"test": [{"image": "a\0.mrc", "class": "ribosome"}]}, FileNotFoundError, "which does not exist"),
         ({"train": []}, ValueError, "items under 'test'"),
         (
+            {"test": [{"image": "a.mrc", "class": "ribosome"}], "voxel_size": [10, 10, 12]},
+            ValueError,
+            r"dataset.json: voxel_size must be that of cubes, got \[10, 10, 12\]",
+        ),
+        (
             {"test": [{"image": "a.mrc", "class": "ribosome"}], "voxel_size": "big"},
             ValueError,
             "dataset.json: voxel_size must be > 0 Å, one number or .*, got 'big'",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def written(library, tmp_path_factory) -> Path:
     return write(tmp_path_factory.mktemp("sets") / "set", library).parent
+
+
+def test_two_processes_do_not_write_one_set(library, tmp_path):
+    folder = tmp_path / "set"
+    hold = f"from monai_cryo.io import hold_folder; hold_folder({str(folder)!r}); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match="another process is at work in"):
+            write(folder, library)
+        other.communicate(b"\n")
+    assert load_labelled(str(write(folder, library).parent), library.classes).items
 
 
 def test_evaluation_reads_it(written, library):

@@ -142,13 +142,13 @@ def test_a_training_that_fails_is_one_line(trained, tmp_path, capfd):
 def test_two_trainings_in_one_folder_are_refused(trained, capfd):
     """Also where the first was left behind by a killed command: the training itself holds the folder."""
     run = read_plan(trained.parent / "plan.yaml").runs(trained, ["paper"], [0])[0]
-    hold = f"from monai_cryo.bundle import hold_folder; hold_folder({str(run.folder)!r}); print(flush=True); input()"
+    hold = f"from monai_cryo.io import hold_folder; hold_folder({str(run.folder)!r}); print(flush=True); input()"
     left = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         left.stdout.readline()
         with pytest.raises(ValueError, match="ended with exit code 1"):
             train_run(run)
-        assert f"another process trains in {run.folder}" in capfd.readouterr().err
+        assert f"another process is at work in {run.folder}" in capfd.readouterr().err
     finally:
         left.kill()
         left.communicate()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
 from monai_cryo.data import CounterSampler
 from monai_cryo.handlers import PredictionGallery, PredictionsWriter, Report, SetEpoch, Validation, metrics_table
@@ -165,12 +165,3 @@ def test_gallery_keeps_a_few_of_each_class_and_draws_them(tmp_path):
     assert (tmp_path / "p.png").stat().st_size > 5000
     (name, shape, dtype, step_, formats), *_ = writer.images
     assert (name, shape[2], str(dtype), step_, formats) == ("predictions", 3, "uint8", 1, "HWC")
-
-
-def test_attaching_to_both_ends_is_possible():
-    """An engine without samples leaves no half picture."""
-    engine = Engine(lambda e, b: {})
-    gallery = PredictionGallery(["a"])
-    gallery.attach(engine)
-    engine.fire_event(Events.COMPLETED)
-    assert gallery.examples == {}

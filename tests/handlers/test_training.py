@@ -322,7 +322,7 @@ def test_a_folder_that_another_process_holds_is_refused(tmp_path, monkeypatch):
         raise BlockingIOError
 
     monkeypatch.setattr(fcntl, "lockf", held)
-    with pytest.raises(ValueError, match="another process trains in"):
+    with pytest.raises(ValueError, match="another process is at work in"):
         training(tmp_path, max_epochs=1, resume="auto")
 
 

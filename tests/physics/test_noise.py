@@ -20,6 +20,14 @@ def test_every_voxel_has_variance_one_and_voxels_are_independent(shape):
     assert float(correlation.abs().max()) < 0.1
 
 
+@pytest.mark.parametrize(("shape", "transformed"), [((2, 8, 8, 8), 3), ((1, 7, 6, 9), 3), ((2, 3, 8, 6), 2)])
+def test_it_is_the_transform_of_a_real_volume_whoever_inverts_it(shape, transformed):
+    axes = tuple(range(-transformed, 0))
+    grain = half_grid_noise(shape, [1], transformed=transformed, dtype=torch.float64)
+    real = torch.fft.irfftn(grain, s=shape[-transformed:], dim=axes)
+    torch.testing.assert_close(torch.fft.rfftn(real, dim=axes), grain)
+
+
 def test_stacks_of_projections_have_variance_one_too():
     noise = torch.fft.irfft2(half_grid_noise((2, 2000, 8, 7), [1, 2], transformed=2), s=(8, 7))
     np.testing.assert_allclose(noise.var(dim=(0, 1)), 1.0, atol=0.12)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from monai_cryo.bundle import check_folder, folder, hold_folder
+from monai_cryo.io import check_folder, folder, hold_folder
 
 #: holds a folder, and leaves behind a worker that outlives it
 OTHER = f"""
@@ -43,7 +43,7 @@ def test_a_held_folder_is_refused_and_a_killed_run_leaves_no_lock(tmp_path):
     half = tmp_path / f".{'0' * 32}.checkpoint.pt"
     with other_process(tmp_path) as process:
         half.write_bytes(b"being written")
-        with pytest.raises(ValueError, match=f"another process trains in {tmp_path}: wait"):
+        with pytest.raises(ValueError, match=f"another process is at work in {tmp_path}: wait"):
             hold_folder(tmp_path)
         assert half.exists()  # it is the other's
         process.kill()
@@ -71,7 +71,7 @@ def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "lockf", none)
-    with pytest.warns(UserWarning, match="cannot be locked \\(No locks available\\): see that no other process trains"):
+    with pytest.warns(UserWarning, match="cannot be locked \\(No locks available\\): no other process must"):
         hold_folder(tmp_path)
 
 

@@ -7,10 +7,10 @@ import os
 import warnings
 from pathlib import Path
 
-__all__ = ["check_folder", "hold_folder"]
+__all__ = ["LEFT", "check_folder", "hold_folder"]
 
 #: what a kill leaves of files that were being written (`monai_cryo.io.replacing`)
-_LEFT = "." + "[0-9a-f]" * 32 + ".*"
+LEFT = "." + "[0-9a-f]" * 32 + ".*"
 #: folder -> its lock file, open to the end of the process: closing any descriptor of it would give the lock back
 _held: dict[Path, int] = {}
 
@@ -57,13 +57,13 @@ def hold_folder(folder: str | os.PathLike[str]) -> None:
     except (BlockingIOError, PermissionError) as error:
         os.close(lock)
         raise ValueError(
-            f"another process trains in {folder}: wait until it ends, or end it, or give another output_dir"
+            f"another process is at work in {folder}: wait until it ends, or end it, or give another output_dir"
         ) from error
     except OSError as error:
         warnings.warn(
-            f"{folder} lies where files cannot be locked ({error.strerror}): see that no other process trains there",
+            f"{folder} lies where files cannot be locked ({error.strerror}): no other process must be at work there",
             stacklevel=2,
         )
     _held[place] = lock
-    for left in place.glob(_LEFT):
+    for left in place.glob(LEFT):
         left.unlink(missing_ok=True)
