@@ -20,7 +20,7 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--format", nargs="+", choices=_FORMATS, default=["csv"], metavar="NAME", help=note)
     note = "Å a tilt-series pixel has, for RELION; default: as listed, or the tomograms' voxels"
     verb.add_argument("--tilt_apix", type=positive(float), metavar="A", help=note)
-    verb.add_argument("--min_score", type=float, default=0.33, metavar="P", help="least score, 0..1; %(default)s")
+    verb.add_argument("--min_score", type=float, default=0.45, metavar="P", help="least score, 0..1; %(default)s")
     verb.set_defaults(run=_pick)
 
 

@@ -6,7 +6,7 @@ from monai_cryo.inferers.dense import DenseInferer, standardize_whole
 from monai_cryo.inferers.diameters import particle_diameters
 from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer
 from monai_cryo.inferers.listing import list_tomograms, listed_tomograms, tomogram_name
-from monai_cryo.inferers.look import Reading, WindowInferer
+from monai_cryo.inferers.look import Reading, Sightings, WindowInferer
 from monai_cryo.inferers.normalize import NormalizedTomogram, SpectrumFilter, normalize_tomogram
 from monai_cryo.inferers.picks import MIN_SCORE, pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
@@ -32,6 +32,7 @@ __all__ = [
     "NormalizedTomogram",
     "PickFormat",
     "Reading",
+    "Sightings",
     "SpectrumFilter",
     "TomogramReader",
     "TomogramReading",

@@ -1,4 +1,4 @@
-"""Volumes binned by two, in which blobs and peaks are sought, a block at a time."""
+"""Volumes binned by two, in which blobs are sought, a block at a time."""
 
 from __future__ import annotations
 

@@ -18,13 +18,35 @@ from monai_cryo.inferers.windows import WINDOW
 from monai_cryo.io.tomogram import sections
 from monai_cryo.networks import TwoBranchNet
 
-__all__ = ["Reading", "WindowInferer"]
+__all__ = ["Reading", "Sightings", "WindowInferer"]
 
 _BATCH = 16
 _LEAST = 0.1  # a class less probable than this leaves no trace, and is not outlined: most of the time
 _HALF = WINDOW // 2
 
 Allocate = Callable[[str, tuple[int, ...], type[np.generic]], NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sightings:
+    """Particles as windows show them: the same one often, by windows around it.
+
+    Attributes
+    ----------
+    places
+        (N, 3) the centres of their masks, indices (z, y, x) into the tomogram.
+    kinds
+        (N,) their classes.
+    probabilities
+        (N,) of the class in the window.
+    sizes
+        (N,) voxels of their masks.
+    """
+
+    places: NDArray[np.float64]
+    kinds: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    sizes: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +60,13 @@ class Reading:
         its particle, the largest of all windows that were looked at.
     labels
         int8 (D, H, W): 1 + the class with the largest map where that is large enough, 0 elsewhere.
+    sightings
+        What each window showed of each class.
     """
 
     maps: list[NDArray[np.float16]]
     labels: NDArray[np.int8]
+    sightings: Sightings
 
 
 class WindowInferer:
@@ -92,7 +117,8 @@ class WindowInferer:
         kept = [k for k in range(self.network.num_classes) if k != self.background]
         new = allocate or (lambda _, shape, dtype: np.zeros(shape, dtype))
         maps = [new(f"map_{k}", volume.shape, np.float16) for k in range(self.network.num_classes)]
-        reading = Reading(maps, new("labels", volume.shape, np.int8))
+        labels = new("labels", volume.shape, np.int8)
+        seen: list[NDArray[np.float64]] = []
         device = next(self.network.parameters()).device
         centres = np.floor(places + 0.5).astype(int).clip(0, np.array(volume.shape) - 1)
         centres = centres[np.lexsort(centres.T[::-1])]  # neighbours in turn: the same pages of a memory map
@@ -100,6 +126,7 @@ class WindowInferer:
             part = centres[first : first + _BATCH]
             windows = torch.stack([_window(volume, centre) for centre in part])[:, None].to(device)
             classes, masks, outlined = self._answer(prepare(windows), kept)
+            seen.append(_sightings(part[outlined], classes, masks, kept))
             values = (classes[:, :, None, None, None] * masks).half().cpu().numpy()
             for centre, probabilities, value in zip(part[outlined], classes.tolist(), values, strict=True):
                 inside = [(max(c - _HALF, 0), min(c + _HALF, n)) for c, n in zip(centre, volume.shape, strict=True)]
@@ -110,12 +137,16 @@ class WindowInferer:
                         np.maximum(maps[k][target], value[k][source], out=maps[k][target])
             if progress is not None:
                 progress(first + len(part), len(centres))
-        for label, *values in zip(sections(reading.labels), *map(sections, maps), strict=True):
+        for label, *values in zip(sections(labels), *map(sections, maps), strict=True):
             section = np.stack(values)
             best = section.argmax(0)
             large = np.take_along_axis(section, best[None], 0)[0] >= self.threshold
             label[:] = np.where(large, best + 1, 0)
-        return reading
+        rows = np.concatenate([np.empty((0, 6)), *seen])
+        within = ((rows[:, :3] > -0.5) & (rows[:, :3] < np.array(volume.shape) - 0.5)).all(1)
+        places, kinds, probabilities, sizes = np.split(rows[within], [3, 4, 5], axis=1)
+        found = Sightings(places, kinds[:, 0].astype(int), probabilities[:, 0], sizes[:, 0].astype(int))
+        return Reading(maps, labels, found)
 
     def _answer(self, windows: Tensor, kept: list[int]) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
         """Return the probabilities of classes and masks of those windows that show something, and which these are."""
@@ -128,6 +159,22 @@ class WindowInferer:
         outlines = [self.network.outline(maps).sigmoid() for _, maps in answers]
         masks = torch.stack([o.flip(axes) for o, axes in zip(outlines, views, strict=True)]).mean(0)
         return classes, masks, shown.cpu().numpy()
+
+
+def _sightings(centres: NDArray[np.int64], classes: Tensor, masks: Tensor, kept: list[int]) -> NDArray[np.float64]:
+    """Rows (z, y, x, class, probability, voxels) of all that windows show with a mask."""
+    inside = (masks[:, kept] >= 0.5).float()
+    sizes = inside.sum((2, 3, 4))
+    along = torch.arange(WINDOW, dtype=inside.dtype, device=inside.device) - _HALF
+    sums = [inside.sum([axis for axis in (2, 3, 4) if axis != keep]) @ along for keep in (2, 3, 4)]
+    offsets = torch.stack(sums, -1) / sizes.clamp(min=1)[..., None]
+    probabilities = classes[:, kept]
+    window, kind = ((sizes > 0) & (probabilities >= _LEAST)).nonzero(as_tuple=True)
+    columns = [offsets[window, kind], torch.tensor(kept, device=kind.device)[kind][:, None]]
+    columns += [probabilities[window, kind][:, None], sizes[window, kind][:, None]]
+    rows = torch.cat([column.double() for column in columns], 1).cpu().numpy()
+    rows[:, :3] += centres[window.cpu().numpy()]
+    return rows
 
 
 def _window(volume: NDArray[Any], centre: NDArray[np.int64]) -> Tensor:

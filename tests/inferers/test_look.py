@@ -50,6 +50,33 @@ def test_a_window_is_what_the_network_says_of_the_subtomogram() -> None:
     assert 0.01 < (label > 0).mean() < 0.99
 
 
+def test_sightings_are_the_centres_of_masks() -> None:
+    net, data = network(), volume()
+    place = np.array([22.0, 30.0, 40.0])
+    seen = WindowInferer(net, background=2)(data, place[None], half).sightings
+    box = data[2:42, 10:50, 20:60]
+    with torch.inference_mode():
+        given = net(torch.from_numpy(0.5 * box)[None, None])
+    probabilities, masks = given["logits"].softmax(1)[0].numpy(), (given["masks"][0] >= 0).numpy()
+    kept = [k for k in range(2) if masks[k].any() and probabilities[k] >= 0.1]
+    assert seen.kinds.tolist() == kept
+    np.testing.assert_allclose(seen.probabilities, probabilities[kept], rtol=1e-5)
+    np.testing.assert_array_equal(seen.sizes, masks[kept].sum((1, 2, 3)))
+    expected = [np.argwhere(masks[k]).mean(0) + place - 20 for k in kept]
+    np.testing.assert_allclose(seen.places, expected, atol=1e-3)
+
+
+def test_what_lies_beyond_the_faces_is_no_sighting() -> None:
+    net, data = network(), volume()
+    with torch.no_grad():
+        net.segmenter.layer.bias.fill_(9.0)  # all of the box, whose centre is the window's
+    places = np.array([[25.0, 30, 35], [0, 30, 35], [49, 59, 69]])
+    seen = WindowInferer(net)(data, places, half).sightings
+    assert len(np.unique(seen.places[:, 0])) == 2
+    assert (seen.places > -0.5).all()
+    assert (seen.places < np.array(data.shape) - 0.5).all()
+
+
 def test_only_what_shows_something_is_outlined() -> None:
     net, seen = network(), []
     net.segmenter.register_forward_hook(lambda _m, _i, out: seen.append(out.shape[0]))

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from monai_cryo.inferers import Reading, blob_places, pick_particles, scored_places
+from monai_cryo.inferers import blob_places, scored_places
 from monai_cryo.inferers.binning import binned_blocks
 
 
@@ -81,19 +81,12 @@ def test_blocks_are_the_binned_volume_and_what_lies_around() -> None:
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-def test_places_and_picks_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_places_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     centres = [tuple(c) for c in rng.uniform(8, 82, size=(14, 3))]
     shape = (90, 87, 85)
     volume = (balls(shape, centres, 14) + rng.normal(scale=0.2, size=shape)).astype(np.float32)
-    maps = balls(shape, centres, 14).astype(np.float16)
-    reading = Reading([maps], (maps > 0).astype(np.int8))
-    found = blob_places(volume, [11.0, 14.0], bright=True), pick_particles(reading, ["a"], {"a": 140.0}, 10.0)
-    for module in ("places", "picks"):
-        monkeypatch.setattr(f"monai_cryo.inferers.{module}.binned_blocks", partial(binned_blocks, core=17))
-    again = blob_places(volume, [11.0, 14.0], bright=True), pick_particles(reading, ["a"], {"a": 140.0}, 10.0)
-    assert len(found[0]) > 14
-    np.testing.assert_array_equal(again[0], found[0])
-    assert len(found[1]) > 8
-    np.testing.assert_allclose(again[1].index, found[1].index, atol=1e-6)
-    np.testing.assert_allclose(again[1].scores, found[1].scores, atol=1e-6)
+    found = blob_places(volume, [11.0, 14.0], bright=True)
+    monkeypatch.setattr("monai_cryo.inferers.places.binned_blocks", partial(binned_blocks, core=17))
+    assert len(found) > 14
+    np.testing.assert_array_equal(blob_places(volume, [11.0, 14.0], bright=True), found)

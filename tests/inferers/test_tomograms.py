@@ -12,6 +12,7 @@ import torch
 from monai_cryo.bundle import ModelRecord, read_model
 from monai_cryo.inferers import (
     Reading,
+    Sightings,
     TomogramReader,
     TomogramReading,
     TomogramRecord,
@@ -42,7 +43,8 @@ def test_picks_and_labels_are_on_the_files_own_grid(tmp_path: Path, voxel_size: 
     away = np.array([5.0, 4.0, -3.0])
     particle = ball(read, tuple(np.array([n // 2 for n in read]) + away), 7)
     labels = particle.astype(np.int8)
-    reading = Reading([particle.astype(np.float16)], labels)
+    seen = Sightings(np.argwhere(particle).mean(0)[None], np.array([0]), np.array([0.9]), np.array([particle.sum()]))
+    reading = Reading([particle.astype(np.float16)], labels, seen)
     whole = TomogramReading(tomogram, np.zeros(read, np.float32), reading, ["ribosome"], 10.0)
     picks = whole.picks({"ribosome": 140.0}, min_score=0.25)
     expected = np.array([n // 2 for n in shape]) + away * 10 / voxel_size
