@@ -45,13 +45,18 @@ def find_refusal(error: BaseException, *also: type[BaseException]) -> BaseExcept
     return cause
 
 
+def traceback_wanted() -> bool:
+    """Whether refusals, too, are to be shown with their traceback: the variable MONAI_CRYO_TRACEBACK is set."""
+    return bool(os.environ.get(_SWITCH))
+
+
 def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a refusal alone, without the RuntimeErrors that MONAI wraps it in; all else with its traceback.
 
     For `sys.excepthook`. The environment variable MONAI_CRYO_TRACEBACK, set to anything, shows every traceback.
     """
     refusal = find_refusal(error)
-    if refusal is None or os.environ.get(_SWITCH):
+    if refusal is None or traceback_wanted():
         sys.__excepthook__(kind, error, trace)
     else:
         line = " ".join(str(refusal).split())

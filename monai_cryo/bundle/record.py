@@ -229,7 +229,7 @@ def read_model(path: str | os.PathLike[str], absent: Sequence[str] = ()) -> Trai
         If it is no model of this bundle, or has no such classes.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no model file {path}: train one, or pass --ckpt")
+        raise FileNotFoundError(f"no model file {path}: train one, or name another")
     try:
         state = read_saved(path)
     except ValueError as error:

@@ -12,7 +12,7 @@ import warnings
 from typing import Any
 
 from monai_cryo import __version__
-from monai_cryo._refusals import find_refusal
+from monai_cryo._refusals import find_refusal, traceback_wanted
 from monai_cryo.cli import bundle, classify, experiment, gallery, pick, score, segment, simulate, templates
 from monai_cryo.cli.parser import Parser
 
@@ -46,7 +46,13 @@ def main(argv: list[str] | None = None) -> int:
     int
         Exit code: 0 done, 1 refused or failed, 130 interrupted. Wrong usage leaves with `SystemExit` 2.
     """
-    options = build_parser().parse_args(argv)
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        verb = (sys.argv[1:] if argv is None else argv)[0]
+        parser.exit(
+            2, f"monai_cryo: error: unrecognized arguments: {' '.join(unknown)} (see monai_cryo {verb} --help)\n"
+        )
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -60,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except Exception as error:
         refusal = find_refusal(error, OSError)
-        if refusal is None:
+        if refusal is None or traceback_wanted():
             raise
         print(f"monai_cryo: error: {' '.join(str(refusal).split())}", file=sys.stderr)
         return 1

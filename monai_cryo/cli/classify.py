@@ -54,10 +54,11 @@ def _classify(options: argparse.Namespace) -> None:
     from monai_cryo.data import StarParticles
     from monai_cryo.handlers import PredictionsWriter
     from monai_cryo.inferers import list_tomograms, process_rank
-    from monai_cryo.io import read_star
+    from monai_cryo.io import check_folder, read_star
 
     if process_rank()[1] > 1:
         raise ValueError("classify runs in one process: it keeps one table")
+    check_folder(options.output)
     model = load_model(options)
     stars = [read_star(text) for text in options.inputs if text.lower().endswith(".star")]
     twice = len({star.path.name for star in stars}) < len(stars)

@@ -23,12 +23,13 @@ def _draw_gallery(options: argparse.Namespace) -> None:
     from monai_cryo.io.atomic import replacing
     from monai_cryo.templates.file import load_templates
     from monai_cryo.visualize.gallery import draw_gallery, draw_spectra
+    from monai_cryo.visualize.png import check_png
 
+    wanted = [(check_png(options.output), draw_gallery)]
+    wanted += [(check_png(options.spectra), draw_spectra)] if options.spectra is not None else []
     library = load_templates(options.templates)
-    for path, draw in ((options.output, draw_gallery), (options.spectra, draw_spectra)):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure = draw(library, seed=options.seed)
-            with replacing(path) as part:
-                figure.savefig(part, dpi=110)
-            print(path)
+    for path, draw in wanted:
+        figure = draw(library, seed=options.seed)
+        with replacing(path) as part:
+            figure.savefig(part, dpi=110)
+        print(path)

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,10 @@ def _score_picks(options: argparse.Namespace) -> dict[str, Any]:
     found, truth = _read(options.found, options), _read(options.truth, options)
     if len(found) == len(truth) == 1:  # one tomogram, whatever it is called in either
         found = dict(zip(truth, found.values(), strict=True))
+    for name in renamed:
+        kinds = dict.fromkeys(kind for _, names, _ in found.values() for kind in names)
+        if kinds and name not in kinds:
+            warnings.warn(f"--same {name}={renamed[name]}: FOUND has {', '.join(kinds)}, not {name}", stacklevel=1)
     unknown = sorted(set(found) - set(truth))
     if unknown:
         raise ValueError(f"{options.truth}: no positions of tomogram {unknown[0]!r}, found {', '.join(sorted(truth))}")
@@ -136,6 +141,9 @@ def _score_picks(options: argparse.Namespace) -> dict[str, Any]:
     for name, s in scores.classes.items():
         numbers = f"{s.precision:>9.3f} {s.recall:>7.3f} {s.f1:>6.3f} {s.f_beta:>6.3f} {s.average_precision:>6.3f}"
         print(f"{name:<20} {s.n_true:>6} {s.n_predicted:>6} {numbers}")
+    for name, count in Counter(columns[1]).items():
+        if name not in scores.classes:
+            print(f"{name:<20} {'-':>6} {count:>6} not scored: no such class in {options.truth}")
     means = (scores.macro_f1, scores.macro_f_beta, scores.mean_average_precision)
     print(f"macro F1 {means[0]:.3f}, {f_beta} {means[1]:.3f}, mean AP {means[2]:.3f}")
     for target in targets:

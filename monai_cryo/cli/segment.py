@@ -53,8 +53,10 @@ def make_workflow(options: argparse.Namespace, model: Any, **more: Any) -> tuple
         listed_tomograms,
         particle_diameters,
     )
+    from monai_cryo.io import check_folder
     from monai_cryo.templates import load_templates
 
+    check_folder(options.output)
     logging.basicConfig(format="monai_cryo: %(message)s")
     library = load_templates(options.templates or "robust")
     diameters = particle_diameters(model.classes, library, dict(options.diameter))

@@ -37,7 +37,9 @@ def _simulate(options: argparse.Namespace) -> None:
     import sys
 
     from monai_cryo.experiment import read_recipe
+    from monai_cryo.io import check_folder
 
+    check_folder(options.output)
     recipe = read_recipe(options.recipe, options.templates)
     print(
         recipe.write(

@@ -84,8 +84,10 @@ def _build_templates(options: argparse.Namespace) -> None:
     import json
 
     from monai_cryo.io.atomic import write_text
+    from monai_cryo.io.folder import check_folder
     from monai_cryo.templates.file import describe_sources, save_templates
 
+    check_folder(options.output)
     library = _load(options)
     if options.output.resolve() == options.file.resolve().parent:
         raise ValueError(f"--output {options.output} is the folder of {options.file}; name another one")

@@ -193,7 +193,10 @@ class _DoubtingReader(MRCReader):
             volume = super().read(data, **kwargs)
         if self.voxel_size is None and volume.voxel_size == (1.0, 1.0, 1.0):
             (name,) = ensure_tuple(data)
-            raise ValueError(f"{name}: the header's voxel size is 0 or 1 Å, which says nothing: pass the true one in Å")
+            raise ValueError(
+                f"{name}: the header's voxel size is 0 or 1 Å, which says nothing: pass the true one in Å "
+                "(--apix, or file_voxel_size)"
+            )
         return volume
 
 

@@ -26,6 +26,8 @@ __all__ = ["FitToGrid", "FitToGridd", "pad_with_noise"]
 
 logger = logging.getLogger(__name__)
 
+_LEAST = 4  # a volume that covers less than this part of the box has a wrong voxel size: a particle fills half of it
+
 Mode = Literal["fourier", "nearest"]
 
 
@@ -126,11 +128,16 @@ class FitToGrid(Described, InvertibleTransform):
             raise ValueError(f"{name}: the voxel size (z, y, x) is {sizes} Å, expected {low:g} to {high:g} Å")
         seed = zlib.crc32(volume.detach().cpu().contiguous().numpy().tobytes())
         covered = resample(volume.to(torch.float32), old, self.voxel_size)
+        shapes = [" x ".join(map(str, v.shape[1:])) for v in (volume, covered)]
         if bool((covered == covered.flatten()[0]).all()) and not bool((volume == volume.flatten()[0]).all()):
-            shapes = [" x ".join(map(str, v.shape[1:])) for v in (volume, covered)]
             raise ValueError(
                 f"{name}: {shapes[0]} voxels of {max(old):g} Å become one value everywhere in {shapes[1]} voxels of "
                 f"{max(self.voxel_size):g} Å: is its voxel size right?"
+            )
+        if _LEAST * max(covered.shape[1:]) < self.box:
+            raise ValueError(
+                f"{name}: {shapes[0]} voxels of {max(old):g} Å are {shapes[1]} of {max(self.voxel_size):g} Å, "
+                f"less than a quarter of the box of {self.box}: is its voxel size right?"
             )
         self._say(name, covered.shape[1:])
         return pad_with_noise(covered, box, seed)

@@ -104,7 +104,8 @@ class PredictionsWriter(Described):
         changed = [name for name, value in self.settings.items() if before.get(name, value) != value]
         if changed:
             raise ValueError(
-                f"{self.path} was made with another {', '.join(changed)}: do not go on with it, or name another folder"
+                f"{self.path} was made with another {', '.join(changed)}: begin anew (--overwrite, or resume: false), "
+                "or name another folder"
             )
         return before
 

@@ -27,9 +27,9 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise ValueError(f"output_dir {folder} cannot be a folder: {place} is a file")
+        raise ValueError(f"{folder} cannot be the output folder: {place} is a file")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"output_dir {folder} cannot be written: no permission in {place}")
+        raise ValueError(f"{folder} cannot be the output folder: no permission in {place}")
 
 
 def hold_folder(folder: str | os.PathLike[str]) -> None:
@@ -51,7 +51,7 @@ def hold_folder(folder: str | os.PathLike[str]) -> None:
         place.mkdir(parents=True, exist_ok=True)
         lock = os.open(place / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
-        raise ValueError(f"output_dir {folder} cannot be written: {error.strerror}") from error
+        raise ValueError(f"{folder} cannot be the output folder: {error.strerror}") from error
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:

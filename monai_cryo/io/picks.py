@@ -93,12 +93,13 @@ def read_picks_csv(
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file of picks")
     try:
-        rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+        table = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))
+        rows, columns = list(table), table.fieldnames or []
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{file}: not a CSV file: {error}") from error
-    missing = {"x", "y", "z", "class"} - set(rows[0] if rows else ())
+    missing = {"x", "y", "z", "class"} - set(columns)
     if missing:
-        raise ValueError(f"{file}: no column {', '.join(sorted(missing))}, expected class, x, y, z and a pick or more")
+        raise ValueError(f"{file}: no column {', '.join(sorted(missing))}, expected class, x, y, z")
     grouped: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         grouped.setdefault(row.get("tomogram") or "", []).append(row)

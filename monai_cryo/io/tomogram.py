@@ -85,7 +85,8 @@ def open_tomogram(path: str | os.PathLike[str], voxel_size: float | None = None)
     if voxel_size is None:
         if sizes is None or sizes == (1.0, 1.0, 1.0):
             raise ValueError(
-                f"{path}: the header's voxel size is {0 if sizes is None else 1} Å, pass the true one in Å"
+                f"{path}: the header's voxel size is {0 if sizes is None else 1} Å, pass the true one in Å "
+                "(--apix, or file_voxel_size)"
             )
         if max(sizes) - min(sizes) > _ANISOTROPY * max(sizes):
             raise ValueError(f"{path}: expected cubic voxels, found {sizes} Å (z, y, x); pass voxel_size in Å")

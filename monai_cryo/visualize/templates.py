@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from monai_cryo.io.atomic import replacing
 from monai_cryo.templates.library import TemplateLibrary
+from monai_cryo.visualize.png import check_png
 
 __all__ = ["show_templates"]
 
@@ -36,16 +37,10 @@ def show_templates(library: TemplateLibrary, path: str | os.PathLike[str], *, se
 
     Raises
     ------
-    ValueError
-        If the file name does not end in .png.
-    FileNotFoundError
-        If its folder is not there.
+    FileNotFoundError, ValueError
+        As `check_png`.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"{path}: expected a file name ending in .png")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: no such folder {path.parent}")
+    path = check_png(path)
     rows = library.rows()
     figure = Figure(figsize=(8.4, 2.9 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 3, squeeze=False)

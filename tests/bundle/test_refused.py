@@ -24,7 +24,7 @@ from monai_cryo._refusals import find_refusal
         (["--batch_size", "abc"], "--batch_size must be a whole number >= 1, got 'abc'"),
         (["--world_size", "2"], "world_size is 2, the number of processes 1"),
         (["--checkpoint_minutes", "-1"], "checkpoint_minutes must be a number >= 0 or null, got -1"),
-        (["--output_dir", "file"], "output_dir file cannot be a folder"),
+        (["--output_dir", "file"], "file cannot be the output folder"),
         (["--output_dir", "file/inner"], "file is a file"),
         (["snr", "1"], "unexpected 'snr' on the command line: options begin with --"),
     ],

@@ -135,7 +135,7 @@ def test_build_does_not_overwrite_its_sources(capsys, library):
         (["templates", "list", "--box", "0"], "argument --box: must be > 0, got 0"),
         (["templates", "list", "--box", "x"], "invalid int value: 'x'"),
         (["templates", "list", "--voxel_size", "nan"], "must be > 0, got nan"),
-        (["templates", "list", "--boxx", "3"], "unrecognized arguments: --boxx"),
+        (["templates", "list", "--boxx", "3"], "unrecognized arguments: --boxx (see monai_cryo templates --help)"),
         (["templates", "build", "x.yaml"], "required: --output"),
         (["templates", "fetch"], "required: ID"),
     ],
@@ -153,6 +153,20 @@ def test_failures_are_one_line_and_code_1(capsys, library, tmp_path, monkeypatch
     assert "no such folder" in refusal(capsys, ["templates", "show", str(library), "--output", "/nowhere/x.png"])
     assert "an archive entry is" in refusal(capsys, ["templates", "fetch", "4v5d"])
     assert "offline?" in refusal(capsys, ["templates", "fetch", "pdb:4v5d", "--base_url", "http://127.0.0.1:1"])
+    assert "ending in .png" in refusal(capsys, ["gallery", "--output", "pictures"])
+    (tmp_path / "file").write_text("")
+    for verb in (
+        ["classify", "x.mrc"],
+        ["segment", "x.mrc"],
+        ["simulate", "--number", "8"],
+        ["templates", "build", "x"],
+    ):
+        said = refusal(capsys, [*verb, "--output", str(tmp_path / "file")])
+        assert f"{tmp_path / 'file'} cannot be the output folder: {tmp_path / 'file'} is a file" in said
+    monkeypatch.setenv("MONAI_CRYO_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError, match="no such template library"):
+        main(["templates", "list", "nowhere.yaml"])
+    monkeypatch.delenv("MONAI_CRYO_TRACEBACK")
     (tmp_path / "lib.yaml").write_text("classes: {a: [\n")
     assert "lib.yaml" in refusal(capsys, ["templates", "list", str(tmp_path / "lib.yaml")])
 

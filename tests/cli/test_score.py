@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,23 @@ def test_picks(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert said.splitlines()[1].split() == ["ribosome", "2", "2", "0.500", "0.500", "0.500", "0.500", "0.500"]
     assert "macro F1 0.750" in said
     assert json.loads((tmp_path / "s.json").read_text())["classes"]["tric"]["f1"] == 1
+
+
+def test_no_picks_are_a_score_and_what_is_not_scored_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "truth.csv").write_text(TRUTH)
+    (tmp_path / "found.csv").write_text(FOUND.splitlines()[0] + "\n")
+    argv = ["score", str(tmp_path / "found.csv"), str(tmp_path / "truth.csv"), "--distance", "3"]
+    assert main([*argv, "--same", "70S=ribosome"]) == 0
+    said, warned = capsys.readouterr()
+    assert said.splitlines()[1].split()[:5] == ["ribosome", "2", "0", "0.000", "0.000"]
+    assert not warned
+    (tmp_path / "found.csv").write_text(FOUND)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main([*argv, "--same", "70s=ribosome"]) == 0
+    said, warned = capsys.readouterr()
+    assert "warning: --same 70s=ribosome: FOUND has 70S, tric, not 70s" in warned
+    assert said.splitlines()[-2].split()[:5] == ["70S", "-", "2", "not", "scored:"]
 
 
 def test_labels(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -143,7 +161,8 @@ def test_curves(project: Path) -> None:
     assert drawn.shape[0] > 300
     red = (abs(drawn - [0xE6 / 255, 0x19 / 255, 0x4B / 255]) < 0.05).all(-1)
     assert red.sum() > 100
-    assert score(project, "truth.csv", "truth.csv", "--same", "particle=particle", "--curves", str(image)) == 0
+    truth = str(project / "truth.csv")
+    assert main(["score", truth, truth, "--distance", "1.1", "--curves", str(image)]) == 0
     drawn = picture.imread(image)[..., :3]  # picks without scores are one point
     assert (abs(drawn - [0xE6 / 255, 0x19 / 255, 0x4B / 255]) < 0.05).all(-1).sum() > 40
 

@@ -51,6 +51,12 @@ def test_the_centre_voxel_stays_the_centre(n, voxel_size):
     np.testing.assert_allclose(centre_a(fitted), centre_a(given), atol=1e-6)
 
 
+def test_a_tenfold_slip_of_the_voxel_size_is_refused():
+    with pytest.raises(ValueError, match=r"are 4 x 4 x 4 of 13.68 Å, less than a quarter of the box of 40"):
+        FitToGrid(13.68, 40)(volume(noise((40, 40, 40)), 1.368))
+    assert FitToGrid(13.68, 40)(volume(noise((10, 10, 10)), 13.68)).shape == (1, 40, 40, 40)
+
+
 def test_what_is_on_the_grid_already_is_not_touched():
     array = noise((24, 20, 26))
     fitted = FitToGrid(13.68, 20)(volume(array, 13.68))

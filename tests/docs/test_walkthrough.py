@@ -43,13 +43,12 @@ def run(command, folder):
 
 @pytest.fixture(scope="module")
 def walked(shared_data, tmp_path_factory):
-    """Run every command in a copy of the checkout beside the data; return the folder and what each one printed."""
+    """Run every command in a copy of the checkout with the data in it; return the folder and what each one printed."""
     place = tmp_path_factory.mktemp("place")
     folder = place / "checkout"
     shutil.copytree(REPOSITORY / "examples" / "deepfinder", folder / "examples" / "deepfinder")
     (folder / "bundles").symlink_to(REPOSITORY / "bundles")
-    (place / "shared").mkdir()
-    (place / "shared" / "data").symlink_to(shared_data)
+    (folder / "data").symlink_to(shared_data)
     printed = [run(line + TINY * ("run training" in line), folder) for line in commands()]
     return folder, printed
 
@@ -104,7 +103,7 @@ def test_structures_are_held_out_as_the_page_says(shared_data, bundle_root, tmp_
     parser = ConfigParser()
     parser.read_config([str(bundle_root / "configs" / f"{name}.yaml") for name in ("train", "quick")])
     example = REPOSITORY / "examples" / "deepfinder" / "templates.yaml"
-    (tmp_path / "lib.yaml").write_text(example.read_text().replace("../../../shared/data", str(shared_data.resolve())))
+    (tmp_path / "lib.yaml").write_text(example.read_text().replace("../../data", str(shared_data.resolve())))
     parser.update({"templates": str(tmp_path / "lib.yaml"), "hold_out": ast.literal_eval(hold_out)})
     assert "4v5d" not in parser.get_parsed_content("train::dataset").library.structures
     assert "4v5d" in parser.get_parsed_content("validate::dataset").library.structures

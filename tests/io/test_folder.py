@@ -58,10 +58,10 @@ def test_what_is_no_folder_is_refused(tmp_path, monkeypatch):
     check_folder(tmp_path / "new" / "folder")
     for place in (tmp_path / "file", tmp_path / "file" / "inner"):
         for refuse in (check_folder, hold_folder):
-            with pytest.raises(ValueError, match=f"cannot be a folder: {tmp_path / 'file'} is a file"):
+            with pytest.raises(ValueError, match=f"cannot be the output folder: {tmp_path / 'file'} is a file"):
                 refuse(place)
     monkeypatch.setattr(os, "access", lambda place, mode: False)  # the superuser may write everywhere
-    with pytest.raises(ValueError, match=f"cannot be written: no permission in {tmp_path}"):
+    with pytest.raises(ValueError, match=f"cannot be the output folder: no permission in {tmp_path}"):
         check_folder(tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -76,5 +76,5 @@ def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch):
 
 
 def test_what_the_file_system_refuses_is_one_line():
-    with pytest.raises(ValueError, match="output_dir /proc/run cannot be written: No such file"):
+    with pytest.raises(ValueError, match="/proc/run cannot be the output folder: No such file"):
         hold_folder("/proc/run")
