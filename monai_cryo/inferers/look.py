@@ -143,8 +143,7 @@ class WindowInferer:
             large = np.take_along_axis(section, best[None], 0)[0] >= self.threshold
             label[:] = np.where(large, best + 1, 0)
         rows = np.concatenate([np.empty((0, 6)), *seen])
-        within = ((rows[:, :3] > -0.5) & (rows[:, :3] < np.array(volume.shape) - 0.5)).all(1)
-        places, kinds, probabilities, sizes = np.split(rows[within], [3, 4, 5], axis=1)
+        places, kinds, probabilities, sizes = np.split(rows, [3, 4, 5], axis=1)
         found = Sightings(places, kinds[:, 0].astype(int), probabilities[:, 0], sizes[:, 0].astype(int))
         return Reading(maps, labels, found)
 

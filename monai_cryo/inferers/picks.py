@@ -30,8 +30,9 @@ def pick_particles(
     """Find particles in a reading.
 
     Each window that shows a particle, its class with a probability and its mask, says where it is: in the mask's
-    centre. Taken by falling probability, over all classes, such a sighting is dropped if a surer one lies nearer than
-    `separation` times the mean of both diameters.
+    centre. Within an eighth of its diameter of the tomogram's faces there is none: beyond them windows are mirrored,
+    and what a face cuts seems whole and centred on it. Taken by falling probability, over all classes, such a sighting
+    is dropped if a surer one lies nearer than `separation` times the mean of both diameters.
 
     Parameters
     ----------
@@ -67,7 +68,14 @@ def pick_particles(
         raise ValueError(f"diameters_a must give a diameter > 0 Å to some of {list(classes)}, got {dict(diameters_a)}")
     seen = reading.sightings
     diameters = np.array([diameters_a.get(name, 0.0) / voxel_size for name in classes])[seen.kinds]
-    good = (diameters > 0) & (seen.probabilities >= min_score) & (seen.sizes >= min_size * math.pi / 6 * diameters**3)
+    margin, shape = diameters[:, None] / 8 - 0.5, np.array(reading.labels.shape)
+    inside = ((seen.places >= margin) & (seen.places <= shape - 1 - margin)).all(1)
+    good = (
+        (diameters > 0)
+        & inside
+        & (seen.probabilities >= min_score)
+        & (seen.sizes >= min_size * math.pi / 6 * diameters**3)
+    )
     chosen = np.flatnonzero(good)
     kept = chosen[apart(seen.places[chosen], seen.probabilities[chosen], diameters[chosen] * separation)]
     depth, height, width = reading.labels.shape

@@ -66,17 +66,6 @@ def test_sightings_are_the_centres_of_masks() -> None:
     np.testing.assert_allclose(seen.places, expected, atol=1e-3)
 
 
-def test_what_lies_beyond_the_faces_is_no_sighting() -> None:
-    net, data = network(), volume()
-    with torch.no_grad():
-        net.segmenter.layer.bias.fill_(9.0)  # all of the box, whose centre is the window's
-    places = np.array([[25.0, 30, 35], [0, 30, 35], [49, 59, 69]])
-    seen = WindowInferer(net)(data, places, half).sightings
-    assert len(np.unique(seen.places[:, 0])) == 2
-    assert (seen.places > -0.5).all()
-    assert (seen.places < np.array(data.shape) - 0.5).all()
-
-
 def test_only_what_shows_something_is_outlined() -> None:
     net, seen = network(), []
     net.segmenter.register_forward_hook(lambda _m, _i, out: seen.append(out.shape[0]))

@@ -43,6 +43,16 @@ def test_neighbours_that_touch_are_two() -> None:
     np.testing.assert_array_equal(found.index, [seen[0][1], seen[1][1]])
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_what_a_face_cuts_is_no_particle(axis: int) -> None:
+    shape = (41, 60, 63)
+    for off, there in ((-0.5, False), (1.9, False), (2.1, True)):
+        for mirrored in (False, True):
+            place = [20.0, 20.0, 20.0]
+            place[axis] = shape[axis] - 1 - off if mirrored else off
+            assert len(pick_particles(reading([(0, tuple(place), 0.9, FULL)]), CLASSES, SIZES, 10.0)) == there
+
+
 def test_segmented_classes_give_no_picks() -> None:
     for seen in ([], [(1, (20, 20, 20), 1.0, FULL)]):
         found = pick_particles(reading(seen), CLASSES, SIZES, 10.0)
