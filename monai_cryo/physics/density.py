@@ -101,14 +101,15 @@ def _splat(positions_a: Tensor, weights: Tensor, box: tuple[int, ...], spacing: 
     grid = positions_a / positions_a.new_tensor(spacing) + size.div(2, rounding_mode="floor")
     batch = torch.broadcast_shapes(grid.shape[:-1], weights.shape)
     grid, weights = grid.expand(*batch, 3), weights.to(grid).expand(batch)
-    # a pad may lie anywhere: its weight is 0, its place must only be a valid one
-    grid = torch.where((weights != 0)[..., None], grid, 0)
-    outside = ~((grid >= 0) & (grid <= size - 1)).all(-1)
+    inside = ((grid >= 0) & (grid <= size - 1)).all(-1)
+    outside = ~inside & (weights != 0)
     if bool(outside.any()):
         raise ValueError(
             _outside_message(positions_a.expand(*batch, 3)[weights != 0], int(outside.sum()), box, spacing)
         )
 
+    # a pad may lie anywhere: its weight is 0, its place must only be a valid one
+    grid = torch.where(inside[..., None], grid, 0)
     corner = grid.detach().floor()
     high = grid - corner
     low = 1.0 - high
