@@ -19,10 +19,11 @@ from monai_cryo.bundle.limits import no_larger_than
 from monai_cryo.io.header import VOXEL_SIZES_A
 from monai_cryo.io.saved import read_saved
 from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet, facts_in, with_facts
-from monai_cryo.templates.file import MAX_BOX
 
 #: what a model file must say about itself, so that it can never be used with other names or another voxel size
 RECORD_KEYS = ("classes", "voxel_size", "box", "contrast", "normalize", "network")
+
+_LARGEST_BOX = 512  # as of template libraries
 
 
 class ModelRecord(Described):
@@ -91,8 +92,8 @@ def check_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"classes must be a list of names, got {classes!r}")
     if not all(name and name.isprintable() and not set("/\\") & set(name) for name in classes):
         raise ValueError(f"classes name files too: expected printable names without slashes, got {classes!r}")
-    if isinstance(box, bool) or not isinstance(box, int) or not 8 <= box <= MAX_BOX or box % 8:
-        raise ValueError(f"box must be a multiple of 8 voxels, at most {MAX_BOX}, got {box!r}")
+    if isinstance(box, bool) or not isinstance(box, int) or not 8 <= box <= _LARGEST_BOX or box % 8:
+        raise ValueError(f"box must be a multiple of 8 voxels, at most {_LARGEST_BOX}, got {box!r}")
     low, high = VOXEL_SIZES_A
     if isinstance(size, bool) or not isinstance(size, int | float) or not low <= size <= high:
         raise ValueError(f"voxel_size must be {low:g} to {high:g} Å, got {size!r}")

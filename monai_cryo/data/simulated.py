@@ -19,7 +19,7 @@ from monai_cryo._typing import Contrast, parse_contrast
 from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.io.atomic import replacing, write_text
 from monai_cryo.io.columns import parameter_columns
-from monai_cryo.io.folder import LEFT, hold_folder
+from monai_cryo.io.folder import clear_leftovers, hold_folder
 from monai_cryo.io.mrc import write_mrc
 
 __all__ = ["write_simulated"]
@@ -99,8 +99,8 @@ def write_simulated(
     if (folder / _LIST).is_file():
         return folder / _LIST
     hold_folder(folder)
-    for left in folder.glob(f"shard_*/{LEFT}"):
-        left.unlink()
+    for shard in folder.glob("shard_*"):
+        clear_leftovers(shard)
     if not _check(folder, settings):
         write_text(folder / _SETTINGS, json.dumps(settings, indent=1) + "\n")
     tables = [folder / f"shard_{i:0{len(str(shards - 1))}d}" / _TABLE for i in range(shards)]

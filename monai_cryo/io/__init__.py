@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai_cryo.io.atomic import replacing, write_text
 from monai_cryo.io.columns import parameter_columns
 from monai_cryo.io.curves import measure_noise_spectrum, read_mtf
-from monai_cryo.io.folder import check_folder, hold_folder
+from monai_cryo.io.folder import check_folder, clear_leftovers, hold_folder
 from monai_cryo.io.monai_mrc import MRCReader, MRCWriter
 from monai_cryo.io.mrc import SUFFIXES, has_mrc_suffix, read_mrc, write_mrc
 from monai_cryo.io.particles import (
@@ -44,6 +44,7 @@ __all__ = [
     "StarStyle",
     "Tomogram",
     "check_folder",
+    "clear_leftovers",
     "coordinate_columns",
     "cut_boxes",
     "has_mrc_suffix",

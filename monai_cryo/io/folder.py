@@ -7,10 +7,10 @@ import os
 import warnings
 from pathlib import Path
 
-__all__ = ["LEFT", "check_folder", "hold_folder"]
+__all__ = ["check_folder", "clear_leftovers", "hold_folder"]
 
 #: what a kill leaves of files that were being written (`monai_cryo.io.replacing`)
-LEFT = "." + "[0-9a-f]" * 32 + ".*"
+_LEFT = "." + "[0-9a-f]" * 32 + ".*"
 #: folder -> its lock file, open to the end of the process: closing any descriptor of it would give the lock back
 _held: dict[Path, int] = {}
 
@@ -65,5 +65,10 @@ def hold_folder(folder: str | os.PathLike[str]) -> None:
             stacklevel=2,
         )
     _held[place] = lock
-    for left in place.glob(LEFT):
+    clear_leftovers(place)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete what a kill left half-written in a folder that no other process works in."""
+    for left in folder.glob(_LEFT):
         left.unlink(missing_ok=True)

@@ -105,7 +105,7 @@ def test_a_table_is_gone_on_with_by_the_same_model_alone(tmp_path):
     PredictionsWriter(["a"], str(tmp_path), settings={"model": "1", "flips": False}).begin()
     again = PredictionsWriter(["a"], str(tmp_path), True, {"model": "1", "flips": False, "x.star": "abc"})
     assert again.settings == {"model": "1", "flips": False, "x.star": "abc"}
-    with pytest.raises(ValueError, match=r"predictions.csv was made with another model, flips: do not go on"):
+    with pytest.raises(ValueError, match=r"predictions.csv was made with another model, flips: begin anew"):
         PredictionsWriter(["a"], str(tmp_path), True, {"model": "2", "flips": True})
     PredictionsWriter(["a"], str(tmp_path), False, {"model": "2"}).begin()
     assert json.loads((tmp_path / "settings.json").read_text()) == {"model": "2"}
