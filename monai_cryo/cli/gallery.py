@@ -30,6 +30,7 @@ def _draw_gallery(options: argparse.Namespace) -> None:
     library = load_templates(options.templates)
     for path, draw in wanted:
         figure = draw(library, seed=options.seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
             figure.savefig(part, dpi=110)
         print(path)

@@ -37,10 +37,14 @@ def show_templates(library: TemplateLibrary, path: str | os.PathLike[str], *, se
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        As `check_png`.
+    ValueError
+        If the file name does not end in .png.
+    FileNotFoundError
+        If its folder is not there.
     """
     path = check_png(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder {path.parent}")
     rows = library.rows()
     figure = Figure(figsize=(8.4, 2.9 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 3, squeeze=False)

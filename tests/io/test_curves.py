@@ -65,6 +65,8 @@ def test_a_measured_spectrum_makes_noise_like_the_measured(tmp_path):
     rows = measure_noise_spectrum(paths)
     signal = torch.randn(8, 32, 32, 32, generator=torch.Generator().manual_seed(0))
     noise = AddNoise(1.0, spectrum=rows).set_random_state(0)(signal) - signal
+    power = radial_power_spectrum(noise / noise.std(), 10.0)[1].mean(dim=0)
+    np.testing.assert_allclose(power[3:], np.array(rows)[3:, 1], rtol=0.15)
     ratio = radial_power_spectrum(noise, 10.0)[1].mean(dim=0).numpy() / np.array(rows)[:, 1]
     np.testing.assert_allclose(ratio[2:] / ratio[2:].mean(), 1.0, atol=0.15)
     np.testing.assert_allclose(ratio[:2] / ratio[2:].mean(), 1.0, atol=0.45)  # of few frequencies

@@ -114,13 +114,13 @@ def test_snr_does_not_depend_on_the_scale_of_the_volume(scale, stage, how):
 
 
 def test_before_carries_the_ctfs_zeros_and_after_does_not():
-    noise_only = torch.zeros(1, 40, 40, 40)
+    noise_only = torch.zeros(1, 64, 64, 64)
     spectra = {}
     for stage in ("before", "after"):
         box = T.FourierCompose([T.AddNoise(1.0, stage=stage), T.CTF(8.0, voxel_size=VOXEL)])
         box.set_random_state(0)
         spectra[stage] = radial_power_spectrum(box(noise_only), VOXEL)[1][0, 2:]
-    assert spectra["before"].min() < 0.08 * spectra["before"].max()
+    assert spectra["before"].min() < 0.05 * spectra["before"].max()
     assert spectra["after"].min() > 0.5 * spectra["after"].max()
 
 

@@ -58,7 +58,7 @@ def test_pictures(library):
 
 
 def test_command(tmp_path, capsys):
-    paths = [tmp_path / "g.png", tmp_path / "s.png"]
+    paths = [tmp_path / "new" / "g.png", tmp_path / "s.png"]
     assert cli.main(["gallery", "--output", str(paths[0]), "--spectra", str(paths[1])]) == 0
     assert capsys.readouterr().out.splitlines() == [str(p) for p in paths]
     assert all(path.stat().st_size > 10_000 for path in paths)
