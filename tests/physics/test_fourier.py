@@ -119,6 +119,10 @@ def test_power_spectrum_of_a_wave_is_a_peak_at_its_frequency():
         frequency, power = radial_power_spectrum(wave, 10.0)
         assert frequency[power.argmax()] == pytest.approx(cycles / 320)
         assert power.count_nonzero() == 1 or power.sort().values[-2] < 1e-6 * power.max()
+    # the nearest shell's, not the next one below: sqrt(8) cycles are 3
+    steps = torch.arange(32) + torch.arange(32)[:, None]
+    frequency, power = radial_power_spectrum(torch.cos(2 * torch.pi * steps * 2 / 32).expand(32, 32, 32), 10.0)
+    assert frequency[power.argmax()] == pytest.approx(3 / 320)
 
 
 def test_more_shells_than_frequencies_are_refused():
