@@ -16,6 +16,7 @@ from monai_cryo._described import Described
 from monai_cryo._typing import parse_contrast
 from monai_cryo.bundle.builder import build_network, build_transform, describe_network, describe_transform
 from monai_cryo.bundle.limits import no_larger_than
+from monai_cryo.bundle.pretrained import begin_with
 from monai_cryo.io.header import VOXEL_SIZES_A
 from monai_cryo.io.saved import read_saved
 from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet, facts_in, with_facts
@@ -71,9 +72,27 @@ class ModelRecord(Described):
             }
         )
 
-    def build(self) -> nn.Module:
-        """Build the network, with its record in it."""
-        return with_facts(self._factory(), self.facts)
+    def build(self, pretrained: str | os.PathLike[str] | None = None) -> nn.Module:
+        """Build the network, with its record in it.
+
+        Parameters
+        ----------
+        pretrained
+            Model file whose weights it begins with (:func:`monai_cryo.bundle.pretrained.begin_with`); None: random
+            ones.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If that is no model of this bundle, or is of other input or another network.
+        """
+        network = with_facts(self._factory(), self.facts)
+        if pretrained is not None:
+            model = read_model(pretrained)
+            begin_with(network, self.facts, model.state, model.facts, str(pretrained))
+        return network
 
 
 def check_facts(facts: Mapping[str, Any]) -> dict[str, Any]:

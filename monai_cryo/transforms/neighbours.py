@@ -83,6 +83,8 @@ class RandNeighbours(RandDrawable):
         is empty. Beside a particle it is the membrane's far side.
     side_density
         Density by which the other side is raised then, a number or a uniform (min, max), >= 0.
+    empty_prob
+        Where there is no central particle: probability that nothing is put around it either.
     voxel_size
         Å, for membranes alone; None: from the MetaTensor.
     prob
@@ -108,6 +110,7 @@ class RandNeighbours(RandDrawable):
         membrane_amplitude: Range = (0.3, 1.0),
         one_sided_prob: float = 0.0,
         side_density: Range = (0.0, 0.8),
+        empty_prob: float = 0.0,
         voxel_size: float | Sequence[float] | None = None,
         prob: float = 1.0,
     ) -> None:
@@ -124,12 +127,13 @@ class RandNeighbours(RandDrawable):
         self.membrane_amplitude = parse_positive("membrane_amplitude", membrane_amplitude)
         self.one_sided_prob = parse_number("one_sided_prob", one_sided_prob, 0.0, 1.0)
         self.side_density = parse_range("side_density", side_density, low=0)
+        self.empty_prob = parse_number("empty_prob", empty_prob, 0.0, 1.0)
         self.voxel_size = None if voxel_size is None else voxel_size_zyx(voxel_size)
         self.templates, self.weights = _read_templates(templates)
         self.radius_vox = [bounding_radius(density) for density, _ in self.templates]
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
-        """Draw neighbours, the seed of their places, and the membrane and the empty side, None where there is none."""
+        """Draw neighbours, the seed of their places, the membrane and the empty side, None where there is none."""
         count = int(state.randint(self.count[0], self.count[1] + 1))
         turns = state.uniform(size=(count, 3))
         drawn: Parameters = {
@@ -150,6 +154,8 @@ class RandNeighbours(RandDrawable):
             }
         if state.rand() < self.one_sided_prob:
             drawn["side"] = {"which": int(state.randint(2)), "density": uniform(state, self.side_density)}
+        if self.empty_prob:
+            drawn["empty"] = bool(state.rand() < self.empty_prob)
         return drawn
 
     def _mixture(self, state: np.random.RandomState) -> Sequence[float] | NDArray[np.float64]:
@@ -173,6 +179,8 @@ class RandNeighbours(RandDrawable):
         poses = self._poses(parameters, batch)
         crowd = torch.zeros_like(batch[:, 0])
         for i, drawn in enumerate(parameters):
+            if drawn.get("empty") and not bool(central[i].any()):
+                continue
             occupied, beside = central[i].clone(), None
             if drawn["membrane"] is not None:
                 density, beside = self._membrane(drawn["membrane"], central[i], batch, context)
