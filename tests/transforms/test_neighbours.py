@@ -107,6 +107,19 @@ def test_with_nothing_in_the_middle_they_keep_the_clearance():
     assert bool(crowds(near, torch.zeros(1, 40, 40, 40), 40)[1][:, 19:22, 19:22, 19:22].gt(0.3).any())
 
 
+def test_a_box_without_a_particle_is_left_empty_as_often_as_asked():
+    """One with a particle never is, and nothing else that is drawn changes."""
+    often, never = (T.RandNeighbours([ball(2)], 3, empty_prob=p, prob=1.0) for p in (0.4, 0.0))
+    _, added = crowds(often, torch.zeros(1, 24, 24, 24), 300)
+    empty = float((added == 0).flatten(1).all(1).float().mean())
+    assert empty == pytest.approx(0.4, abs=0.09)  # three standard deviations
+    (draws, crowded), (before, _) = crowds(often, central(), 30), crowds(never, central(), 1)
+    assert bool((crowded.flatten(1).amax(1) > 0.5).all())
+    assert {**before[0], "empty": draws[0]["empty"]} == draws[0]
+    with pytest.raises(ValueError, match="empty_prob"):
+        T.RandNeighbours([ball(2)], empty_prob=1.5)
+
+
 def test_count_is_drawn_evenly_and_mass_adds_up():
     transform = T.RandNeighbours([ball(2)], (0, 3), amplitude=(1.0, 3.0), distance_vox=(4.0, 11.0))
     draws, added = crowds(transform, torch.zeros(1, 30, 30, 30), 300)
