@@ -111,6 +111,8 @@ def check_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"classes must be a list of names, got {classes!r}")
     if not all(name and name.isprintable() and not set("/\\") & set(name) for name in classes):
         raise ValueError(f"classes name files too: expected printable names without slashes, got {classes!r}")
+    if "labels" in classes:
+        raise ValueError("classes name files too, and labels is that of all of them together: name the class otherwise")
     if isinstance(box, bool) or not isinstance(box, int) or not 8 <= box <= _LARGEST_BOX or box % 8:
         raise ValueError(f"box must be a multiple of 8 voxels, at most {_LARGEST_BOX}, got {box!r}")
     low, high = VOXEL_SIZES_A

@@ -19,7 +19,7 @@ def test_a_model_with_a_damaged_record_is_refused(tmp_path: Path, record: bytes)
     assert is_refusal(error.value)
 
 
-@pytest.mark.parametrize("name", ["../../x", "a\\b", "/x", "a\nb", "a\0", ""])
+@pytest.mark.parametrize("name", ["../../x", "a\\b", "/x", "a\nb", "a\0", "", "labels"])
 def test_a_class_names_no_place_to_write_to(name: str) -> None:
     facts = {"voxel_size": 10.0, "box": 40, "contrast": "dark", "normalize": [{}], "network": {}}
     assert check_facts({**facts, "classes": ["50S ribosome, α"]})["classes"] == ["50S ribosome, α"]
