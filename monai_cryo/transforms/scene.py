@@ -89,6 +89,9 @@ class RandDensityField(RandDrawable):
         The field runs from 0 to this, where a template's mean density is 1; a number or a uniform (min, max), >= 0.
     points
         Random numbers along each axis, >= 2: the field bends about that many times across the box.
+    keep_empty
+        Leave a box that holds nothing as it is: its image is noise alone then, not a field as far above the noise as a
+        particle is (:class:`~.noise.RandSNR` measures noise by what the box holds).
     prob
         Probability that an item has a field.
 
@@ -98,9 +101,11 @@ class RandDensityField(RandDrawable):
         On an impossible range.
     """
 
-    def __init__(self, amplitude: Range = (0.0, 0.4), points: int = 5, prob: float = 1.0) -> None:
+    def __init__(
+        self, amplitude: Range = (0.0, 0.4), points: int = 5, *, keep_empty: bool = False, prob: float = 1.0
+    ) -> None:
         super().__init__(prob)
-        self.amplitude = parse_range("amplitude", amplitude, low=0)
+        self.amplitude, self.keep_empty = parse_range("amplitude", amplitude, low=0), keep_empty
         self.points = parse_whole("points", points, low=2)
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
@@ -112,7 +117,10 @@ class RandDensityField(RandDrawable):
         shape = (self.points,) * 3
         coarse = [torch.randn(shape, generator=torch.Generator().manual_seed(p["seed"])) for p in parameters]
         field = smooth_field(torch.stack(coarse).to(batch), batch.shape)
-        return torch.addcmul(batch, field[:, None], column(parameters, "amplitude", batch).view(-1, 1, 1, 1, 1))
+        amplitude = column(parameters, "amplitude", batch).view(-1, 1, 1, 1, 1)
+        if self.keep_empty:
+            amplitude = amplitude * batch.flatten(1).any(1).view(-1, 1, 1, 1, 1)
+        return torch.addcmul(batch, field[:, None], amplitude)
 
 
 class RandIceGradient(RandDrawable):
