@@ -41,7 +41,8 @@ def begin_with(
     """
     for key in _SAME_INPUT:
         if facts[key] != their_facts[key]:
-            raise ValueError(f"pretrained {path} has {key} {their_facts[key]!r:.300}, this training {facts[key]!r:.300}")
+            found, wanted = their_facts[key], facts[key]
+            raise ValueError(f"pretrained {path} has {key} {found!r:.300}, this training {wanted!r:.300}")
     ours, theirs = facts["classes"], their_facts["classes"]
     of_classes: set[str] = set()
     if ours != theirs:
@@ -49,10 +50,10 @@ def begin_with(
             raise ValueError(f"pretrained {path} has classes {', '.join(theirs)}, this training {', '.join(ours)}")
         rows = {id(p) for layer in (network.classifier[-1], network.segmenter) for p in layer.parameters()}
         of_classes = {name for name, p in network.named_parameters() if id(p) in rows}
-    wanted = {name: value for name, value in network.state_dict().items() if not name.endswith("_extra_state")}
+    weights = {name: value for name, value in network.state_dict().items() if not name.endswith("_extra_state")}
     shared = [(i, theirs.index(name)) for i, name in enumerate(ours) if name in theirs]
     with torch.no_grad():
-        for name, value in wanted.items():
+        for name, value in weights.items():
             expected = [len(theirs), *value.shape[1:]] if name in of_classes else list(value.shape)
             found = state.get(name)
             if found is None or list(found.shape) != expected:

@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_refused(model, tmp_path):
     unet = {"shape": {"spatial_dims": 3, "features": (4,) * 6}}
     with pytest.raises(ValueError, match="has classes a, b, this training a, c"):
         record(["a", "c"], BasicUNet, **unet).build(path)
-    with pytest.raises(ValueError, match="does not fit: .* has shape None"):
+    with pytest.raises(ValueError, match=r"does not fit: .* has shape None"):
         record(["a", "b"], BasicUNet, **unet).build(path)
     state = torch.load(path)
     state["classifier.6.weight"] = torch.zeros(1, 4)

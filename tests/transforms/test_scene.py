@@ -77,6 +77,15 @@ class TestDensityField:
         with pytest.raises(ValueError, match="points must be a whole number >= 2"):
             T.RandDensityField(points=1)
 
+    def test_what_holds_nothing_stays_so_where_asked(self) -> None:
+        batch = torch.zeros(2, 1, 16, 16, 16)
+        batch[1, 0, 8, 8, 8] = -1.0
+        for keep, expected in ((True, [False, True]), (False, [True, True])):
+            transform = T.RandDensityField((0.1, 0.5), keep_empty=keep)
+            state = np.random.RandomState(0)
+            image = transform.apply(batch, [transform.draw(state) for _ in batch])
+            assert (image != batch).flatten(1).any(1).tolist() == expected
+
 
 class TestIceGradient:
     def test_its_std_is_as_asked(self):
