@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monai_cryo.bundle.command import check_overrides, check_started, save_config, start
 from monai_cryo.bundle.device import check_device
+from monai_cryo.bundle.pretrained import load_pretrained
 from monai_cryo.bundle.provenance import find_provenance
 from monai_cryo.bundle.ranks import join_ranks, share_batch
 from monai_cryo.bundle.record import RECORD_KEYS, ModelRecord, TrainedModel, check_facts, read_model
@@ -20,6 +21,7 @@ __all__ = [
     "check_started",
     "find_provenance",
     "join_ranks",
+    "load_pretrained",
     "read_model",
     "save_config",
     "say_where",

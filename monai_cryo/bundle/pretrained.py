@@ -14,7 +14,7 @@ from monai_cryo.networks import TwoBranchNet
 _SAME_INPUT = ("voxel_size", "contrast", "normalize")
 
 
-def begin_with(
+def load_pretrained(
     network: nn.Module, facts: Mapping[str, Any], state: Mapping[str, Tensor], their_facts: Mapping[str, Any], path: str
 ) -> None:
     """Give a network the weights of a model, in place.

@@ -16,7 +16,7 @@ from monai_cryo._described import Described
 from monai_cryo._typing import parse_contrast
 from monai_cryo.bundle.builder import build_network, build_transform, describe_network, describe_transform
 from monai_cryo.bundle.limits import no_larger_than
-from monai_cryo.bundle.pretrained import begin_with
+from monai_cryo.bundle.pretrained import load_pretrained
 from monai_cryo.io.header import VOXEL_SIZES_A
 from monai_cryo.io.saved import read_saved
 from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet, facts_in, with_facts
@@ -78,7 +78,7 @@ class ModelRecord(Described):
         Parameters
         ----------
         pretrained
-            Model file whose weights it begins with (:func:`monai_cryo.bundle.pretrained.begin_with`); None: random
+            Model file whose weights it begins with (:func:`monai_cryo.bundle.pretrained.load_pretrained`); None: random
             ones.
 
         Raises
@@ -91,7 +91,7 @@ class ModelRecord(Described):
         network = with_facts(self._factory(), self.facts)
         if pretrained is not None:
             model = read_model(pretrained)
-            begin_with(network, self.facts, model.state, model.facts, str(pretrained))
+            load_pretrained(network, self.facts, model.state, model.facts, str(pretrained))
         return network
 
 
