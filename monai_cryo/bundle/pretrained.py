@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from monai_cryo.networks import TwoBranchNet
+
+if TYPE_CHECKING:
+    from monai_cryo.bundle.record import TrainedModel
 
 #: what two models must share: weights learnt on other images say nothing
 _SAME_INPUT = ("voxel_size", "contrast", "normalize")
 
 
-def load_pretrained(
-    network: nn.Module, facts: Mapping[str, Any], state: Mapping[str, Tensor], their_facts: Mapping[str, Any], path: str
-) -> None:
+def load_pretrained(network: nn.Module, facts: Mapping[str, Any], model: TrainedModel) -> None:
     """Give a network the weights of a model, in place.
 
     Layers with a row for each class take the rows of classes of the same name; those of new classes stay random.
@@ -27,23 +28,20 @@ def load_pretrained(
         What begins; a :class:`monai_cryo.networks.TwoBranchNet` where the classes differ.
     facts
         Its record.
-    state
-        State dict of the model.
-    their_facts
-        Its record.
-    path
-        Its file, for messages.
+    model
+        What it begins with.
 
     Raises
     ------
     ValueError
         If the model was trained on other input, or its weights have other shapes.
     """
+    path = model.path
     for key in _SAME_INPUT:
-        if facts[key] != their_facts[key]:
-            found, wanted = their_facts[key], facts[key]
+        found, wanted = model.facts[key], facts[key]
+        if found != wanted:
             raise ValueError(f"pretrained {path} has {key} {found!r:.300}, this training {wanted!r:.300}")
-    ours, theirs = facts["classes"], their_facts["classes"]
+    ours, theirs = facts["classes"], model.classes
     of_classes: set[str] = set()
     if ours != theirs:
         if not isinstance(network, TwoBranchNet):
@@ -55,12 +53,12 @@ def load_pretrained(
     with torch.no_grad():
         for name, value in weights.items():
             expected = [len(theirs), *value.shape[1:]] if name in of_classes else list(value.shape)
-            found = state.get(name)
-            if found is None or list(found.shape) != expected:
-                shape = None if found is None else list(found.shape)
+            weight = model.state.get(name)
+            if weight is None or list(weight.shape) != expected:
+                shape = None if weight is None else list(weight.shape)
                 raise ValueError(f"pretrained {path} does not fit: {name} has shape {shape}, expected {expected}")
             if name in of_classes:
                 for mine, other in shared:
-                    value[mine] = found[other]
+                    value[mine] = weight[other]
             else:
-                value.copy_(found)
+                value.copy_(weight)

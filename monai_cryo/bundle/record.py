@@ -90,8 +90,7 @@ class ModelRecord(Described):
         """
         network = with_facts(self._factory(), self.facts)
         if pretrained is not None:
-            model = read_model(pretrained)
-            load_pretrained(network, self.facts, model.state, model.facts, str(pretrained))
+            load_pretrained(network, self.facts, read_model(pretrained))
         return network
 
 

@@ -154,7 +154,7 @@ class RandNeighbours(RandDrawable):
             }
         if state.rand() < self.one_sided_prob:
             drawn["side"] = {"which": int(state.randint(2)), "density": uniform(state, self.side_density)}
-        if self.empty_prob:
+        if self.empty_prob:  # not drawn otherwise: what comes after draws the same numbers as ever
             drawn["empty"] = bool(state.rand() < self.empty_prob)
         return drawn
 
