@@ -119,12 +119,13 @@ def _full_plane(half_grid: Tensor) -> np.ndarray:
 
 
 def _wedge(library: TemplateLibrary) -> Figure:
-    figure, axes = _figure(5, 2.6)
+    figure, axes = _figure(6, 2.6)
     shape = (BOX,) * 3
     masks = {
         "±60°": physics.missing_wedge(shape, -60, 60),
         "-50..70°": physics.missing_wedge(shape, -50, 70),
         "±60°, soft edge of 10°": physics.missing_wedge(shape, -60, 60, soft_edge_deg=10),
+        "±60°, cosine squared": physics.missing_wedge(shape, -60, 60, cosine_power=2),
         "±60°, a tilt every 6°": physics.tilt_fan(shape, tilt_angles(-60, 60, 6), thickness_a=547, voxel_size=VOXEL),
     }
     for ax, (title, mask) in zip(axes, masks.items(), strict=False):
@@ -133,7 +134,7 @@ def _wedge(library: TemplateLibrary) -> Figure:
     point[0, BOX // 2, BOX // 2, BOX // 2] = 1
     image = torch.as_tensor(T.MissingWedge()(point))[0, :, BOX // 2]
     half = BOX * VOXEL / 20
-    _show(axes[4], image, "a point under ±60°", half, ("x (nm)", "z (nm)"), vmax=0.4 * float(image.max()))
+    _show(axes[5], image, "a point under ±60°", half, ("x (nm)", "z (nm)"), vmax=0.4 * float(image.max()))
     return figure
 
 

@@ -61,6 +61,7 @@ def missing_wedge(
     beam_axis: Axis = "z",
     invert: bool = False,
     soft_edge_deg: float = 0.0,
+    cosine_power: Tensor | float = 0.0,
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Sampled part of Fourier space for a continuous single-axis tilt range.
@@ -79,6 +80,8 @@ def missing_wedge(
         Mirror the range (the sign of Warp, opposite to AreTomo and pytom-match-pick).
     soft_edge_deg
         Width in degrees over which the edge falls from 1 to 0 as a raised cosine, centred on the edge.
+    cosine_power
+        p >= 0, a scalar or a batch of shape P: a tilt counts with its cosine to the power of p. 0: all alike.
     device
         Of the result.
 
@@ -92,11 +95,12 @@ def missing_wedge(
     Raises
     ------
     ValueError
-        On impossible angles or axes.
+        On impossible angles, axes or powers.
 
     References
     ----------
-    Lučić, Förster & Baumeister (2005) Annu. Rev. Biochem. 74:833-865 (central-slice geometry of a tilt series).
+    Lučić, Förster & Baumeister (2005) Annu. Rev. Biochem. 74:833-865 (central-slice geometry of a tilt series); Tegunov
+    & Cramer (2019) Nat. Methods 16:1146-1152 (tilts weighted by their cosine, as a tilted specimen is 1 / cos thicker).
     """
     low = torch.as_tensor(min_tilt_deg, dtype=torch.float32, device=device)
     high = torch.as_tensor(max_tilt_deg, dtype=torch.float32, device=device)
@@ -104,12 +108,21 @@ def missing_wedge(
     check_tilt_range(low, high)
     if not soft_edge_deg >= 0:
         raise ValueError(f"soft_edge_deg must be >= 0, got {soft_edge_deg}")
+    power = torch.as_tensor(cosine_power, dtype=torch.float32, device=device)
+    if not bool((power >= 0).all()):
+        raise ValueError(f"cosine_power must be >= 0, got {power.tolist()}")
     if invert:
         low, high = -high, -low
     beam, side, at_nyquist = _beam_and_side(shape, voxel_size, tilt_axis, beam_axis, device)
-    low, high = low[..., None, None, None], high[..., None, None, None]
+    low, high, power = (t[..., None, None, None] for t in (low, high, power))
 
     def sampled(beam: Tensor) -> Tensor:
+        inside = covered(beam)
+        if not bool((power > 0).any()):
+            return inside
+        return inside * (side.abs() / torch.hypot(beam, side).clamp(min=1e-30)) ** power
+
+    def covered(beam: Tensor) -> Tensor:
         # the angle of a plane through the tilt axis is taken in -90..90; k and -k lie on the same one
         angle = torch.rad2deg(torch.atan2(torch.where(side < 0, -beam, beam), side.abs()))
         angle, steep = angle.clamp(-90, 90), angle.abs() >= 90
@@ -137,6 +150,7 @@ def dual_axis_wedge(
     beam_axis: Axis = "z",
     invert: bool = False,
     soft_edge_deg: float = 0.0,
+    cosine_power: Tensor | float = 0.0,
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Sampled part of Fourier space for two perpendicular tilt series of one range (a missing pyramid).
@@ -154,6 +168,7 @@ def dual_axis_wedge(
             beam_axis=beam_axis,
             invert=invert,
             soft_edge_deg=soft_edge_deg,
+            cosine_power=cosine_power,
             device=device,
         )
         for axis in get_args(Axis)

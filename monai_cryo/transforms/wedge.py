@@ -38,6 +38,8 @@ class MissingWedge(FourierFilter):
         Mirror the range (Warp's sign).
     soft_edge_deg
         Width of a smooth edge; 0 is sharp.
+    cosine_power
+        p >= 0: a tilt counts with its cosine to the power of p, signal and noise alike; 0: all tilts alike.
     voxel_size
         Å, one number or (z, y, x); None: from the MetaTensor, else cubes are assumed.
 
@@ -60,20 +62,24 @@ class MissingWedge(FourierFilter):
         thickness_a: float | None = None,
         invert: bool = False,
         soft_edge_deg: float = 0.0,
+        cosine_power: float = 0.0,
         voxel_size: float | Sequence[float] | None = None,
     ) -> None:
         super().__init__(voxel_size)
+        power = parse_number("cosine_power", cosine_power, low=0.0)
         low, high = parse_tilt_range("tilt_range_deg", tilt_range_deg)
         if (step_deg is None) != (thickness_a is None):
             raise ValueError(f"single tilts need both step_deg and thickness_a, got {step_deg} and {thickness_a}")
         self.step_deg = self.thickness_a = None
         if step_deg is not None and thickness_a is not None:
-            if dual_axis or soft_edge_deg:
-                raise ValueError("single tilts (step_deg) go without dual_axis and soft_edge_deg")
+            if dual_axis or soft_edge_deg or power:
+                raise ValueError("single tilts (step_deg) go without dual_axis, soft_edge_deg and cosine_power")
             self.step_deg = parse_number("step_deg", step_deg, 1e-3, high - low)
             self.thickness_a = parse_number("thickness_a", thickness_a, 1e-3)
         self.needs_voxel_size = step_deg is not None  # a slab's width is a length
-        self._configure((low, low), (high, high), tilt_axis, beam_axis, invert, soft_edge_deg, dual_axis)
+        self._configure(
+            (low, low), (high, high), tilt_axis, beam_axis, invert, soft_edge_deg, (power, power), dual_axis
+        )
 
     def _configure(
         self,
@@ -83,23 +89,27 @@ class MissingWedge(FourierFilter):
         beam_axis: Axis,
         invert: bool,
         soft_edge_deg: float,
+        power: Bounds,
         dual: bool,
     ) -> None:
-        self.ends = low, high
+        self.ends, self.cosine_power = (low, high), power
         self.dual_axis = dual
         for name, axis in (("tilt_axis", tilt_axis), ("beam_axis", beam_axis)):
             check_word(name, axis, Axis)
         self.geometry: dict[str, Any] = {"tilt_axis": tilt_axis, "beam_axis": beam_axis, "invert": invert}
         self.soft_edge_deg = parse_number("soft_edge_deg", soft_edge_deg, low=0.0)
-        ends: Parameters = {"min_tilt_deg": low[0], "max_tilt_deg": high[1]}
-        self.transfer(Grid((2, 2, 2), (1.0, 1.0, 1.0)), [ends])  # refuse bad geometry now
+        widest: Parameters = {"min_tilt_deg": low[0], "max_tilt_deg": high[1], "cosine_power": power[0]}
+        self.transfer(Grid((2, 2, 2), (1.0, 1.0, 1.0)), [widest])  # refuse bad geometry now
 
     def draw(self, state: np.random.RandomState) -> Draw:
-        """Return the ends of the tilt range."""
+        """Return the ends of the tilt range and the power of the cosine."""
         return self._ends(state)
 
     def _ends(self, state: np.random.RandomState) -> Parameters:
-        return {"min_tilt_deg": uniform(state, self.ends[0]), "max_tilt_deg": uniform(state, self.ends[1])}
+        names = ("min_tilt_deg", "max_tilt_deg", "cosine_power")
+        return {
+            name: uniform(state, bounds) for name, bounds in zip(names, (*self.ends, self.cosine_power), strict=True)
+        }
 
     def transfer(self, grid: Grid, parameters: Sequence[Parameters]) -> Tensor:
         """Sampled part of Fourier space, (B, D, H, W // 2 + 1), of size 1 along the tilt axis where there is one."""
@@ -124,8 +134,10 @@ class MissingWedge(FourierFilter):
             del options["tilt_axis"]
         wedge = dual_axis_wedge if self.dual_axis else missing_wedge
         single = torch.empty(0, device=grid.device)
-        low, high = (column(parameters, name, single) for name in ("min_tilt_deg", "max_tilt_deg"))
-        return wedge(grid.shape, low, high, soft_edge_deg=self.soft_edge_deg, **options).to(grid.dtype)
+        names = ("min_tilt_deg", "max_tilt_deg", "cosine_power")
+        low, high, power = (column(parameters, name, single) for name in names)
+        options.update(soft_edge_deg=self.soft_edge_deg, cosine_power=power)
+        return wedge(grid.shape, low, high, **options).to(grid.dtype)
 
 
 class RandMissingWedge(RandDrawable, MissingWedge):
@@ -140,6 +152,8 @@ class RandMissingWedge(RandDrawable, MissingWedge):
         Both given instead: the two ends of the tilt range, numbers or ranges, each drawn on its own.
     tilt_axis, beam_axis, invert, soft_edge_deg, voxel_size
         As for :class:`MissingWedge`.
+    cosine_power
+        As for :class:`MissingWedge`, a number or a uniform (min, max).
     prob
         Probability that an item has a missing wedge.
 
@@ -159,6 +173,7 @@ class RandMissingWedge(RandDrawable, MissingWedge):
         beam_axis: Axis = "z",
         invert: bool = False,
         soft_edge_deg: float = 0.0,
+        cosine_power: Range = 0.0,
         voxel_size: float | Sequence[float] | None = None,
         prob: float = 1.0,
     ) -> None:
@@ -177,14 +192,15 @@ class RandMissingWedge(RandDrawable, MissingWedge):
             low, high = parse_range("min_tilt_deg", min_tilt_deg), parse_range("max_tilt_deg", max_tilt_deg)
             for ends in ((low[0], high[1]), (low[1], high[0])):
                 parse_tilt_range("the tilt range", ends)
-        self._configure(low, high, tilt_axis, beam_axis, invert, soft_edge_deg, False)
+        power = parse_range("cosine_power", cosine_power, low=0.0)
+        self._configure(low, high, tilt_axis, beam_axis, invert, soft_edge_deg, power, False)
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
-        """Draw the ends of the tilt range."""
+        """Draw the ends of the tilt range and the power of the cosine."""
         if not self.symmetric:
             return self._ends(state)
         end = 90 - uniform(state, self.missing)
-        return {"min_tilt_deg": -end, "max_tilt_deg": end}
+        return {"min_tilt_deg": -end, "max_tilt_deg": end, "cosine_power": uniform(state, self.cosine_power)}
 
 
 class MissingWedged(DictTransform, of=MissingWedge):

@@ -10,7 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monai_cryo.physics import apply_transfer, dual_axis_wedge, frequency_grid, missing_wedge, tilt_fan
+from monai_cryo.physics import (
+    apply_transfer,
+    back_project,
+    dual_axis_wedge,
+    frequency_grid,
+    missing_wedge,
+    project,
+    tilt_fan,
+)
 
 
 def full(mask, shape):
@@ -164,6 +172,64 @@ def test_the_width_of_a_slab_is_a_length():
     fan = tilt_fan(shape, tilts, thickness_a=160.0, voxel_size=10.0)[:, 0].numpy()
     np.testing.assert_array_equal(fan[keep], slabs[keep])
     assert share[1.0] < 0.6 * share[10.0]
+
+
+class TestCosinePower:
+    shape = (24, 10, 30)
+
+    def test_each_plane_has_the_cosine_of_its_tilt(self):
+        sharp, weighted = (missing_wedge(self.shape, -50, 70, voxel_size=(8, 9, 10), cosine_power=p) for p in (0, 1.5))
+        kz, _, kx = frequency_grid(self.shape, (8, 9, 10))
+        kz, kx = np.broadcast_arrays(kz.numpy(), kx.numpy())
+        keep = off_nyquist(self.shape)[:, :1] & (kx != 0)
+        cosine = np.cos(np.arctan(kz[keep] / kx[keep]))
+        np.testing.assert_allclose(weighted.numpy()[keep], sharp.numpy()[keep] * cosine**1.5, atol=1e-6)
+        assert weighted[0, 0, 0] == 1  # the mean
+
+    @pytest.mark.parametrize("power", [1.0, 2.0])
+    def test_it_is_what_weighted_projections_give(self, power):
+        """Of projections, each weighted by a power of its cosine, and back-projected."""
+        n, tilts = 32, torch.linspace(-60, 60, 121, dtype=torch.float64)
+        generator = torch.Generator().manual_seed(0)
+        z, y, x = torch.meshgrid(*[torch.arange(n) - n // 2] * 3, indexing="ij")
+        ball = torch.exp(-((z / 6.0) ** 2 + (y / 6.0) ** 2 + (x / 6.0) ** 2) * 2)
+        volume = ball * torch.rand(n, n, n, generator=generator)
+        ramp = torch.fft.rfftfreq(n)
+
+        def reconstruct(weight):
+            images = project(volume, tilts) * weight[:, None, None]
+            return back_project(torch.fft.irfft(torch.fft.rfft(images) * ramp, n=n), tilts, volume.shape)
+
+        cosine = torch.cos(torch.deg2rad(tilts)).float()
+        alike, weighted = torch.fft.rfftn(
+            torch.stack([reconstruct(cosine**0), reconstruct(cosine**power)]), dim=(1, 2, 3)
+        )
+        expected = alike * missing_wedge(volume.shape, -60, 60, cosine_power=power)
+        kz, ky, kx = torch.broadcast_tensors(*frequency_grid(volume.shape, 1.0))
+        radius = torch.hypot(kz, kx)
+        inside = (missing_wedge(volume.shape, -55, 55).expand_as(alike) > 0) & (radius > 0.1) & (radius < 0.3)
+        angle = torch.rad2deg(torch.atan2(kz, kx).abs())
+        for low in range(0, 50, 10):
+            points = inside & (angle >= low) & (angle < low + 10) & (ky.abs() < 0.2)
+            got, wanted = (t[points].abs().square().sum().sqrt() for t in (weighted, expected))
+            # the object's width smears planes over some degrees
+            assert float(got) == pytest.approx(float(wanted), rel=0.05)
+
+    def test_each_item_has_its_own(self):
+        power = torch.tensor([0.0, 1.0])
+        both = missing_wedge(self.shape, -60, 60, cosine_power=power)
+        for i in range(2):
+            torch.testing.assert_close(both[i], missing_wedge(self.shape, -60, 60, cosine_power=float(power[i])))
+
+    def test_two_series_keep_the_heavier_tilt(self):
+        dual = dual_axis_wedge((20, 20, 20), -60, 60, cosine_power=1)
+        series = (missing_wedge((20, 20, 20), -60, 60, tilt_axis=axis, cosine_power=1) for axis in "yx")
+        torch.testing.assert_close(dual, torch.maximum(*series))
+
+    @pytest.mark.parametrize("power", [-0.1, float("nan")])
+    def test_refusals(self, power):
+        with pytest.raises(ValueError, match="cosine_power must be >= 0"):
+            missing_wedge((8, 8, 8), -60, 60, cosine_power=power)
 
 
 @pytest.mark.parametrize(("low", "high"), [(60, -60), (-100, 60), (-60, 91), (10, 10), (float("nan"), 60)])

@@ -44,6 +44,7 @@ def test_a_full_range_changes_nothing():
         {"tilt_axis": "z", "beam_axis": "x"},
         {"invert": True},
         {"soft_edge_deg": 8.0},
+        {"cosine_power": 1.5},
         {"voxel_size": (10.0, 12.0, 14.0)},
     ],
     ids=str,
@@ -160,13 +161,19 @@ class TestRandom:
         assert (high.min(), high.max()) == pytest.approx((45, 65), abs=0.3)
         assert abs(np.corrcoef(low, high)[0, 1]) < 0.1
 
+    @pytest.mark.parametrize("ends", [{}, {"min_tilt_deg": -60, "max_tilt_deg": 60}])
+    def test_the_power_of_the_cosine(self, ends):
+        transform, state = T.RandMissingWedge(**ends, cosine_power=(0.5, 2)), np.random.RandomState(0)
+        power = [transform.draw(state)["cosine_power"] for _ in range(1000)]
+        assert (min(power), max(power)) == pytest.approx((0.5, 2), abs=0.02)
+
     def test_each_item_of_a_batch_has_its_own(self):
-        transform, state = T.RandMissingWedge((10, 50)), np.random.RandomState(0)
+        transform, state = T.RandMissingWedge((10, 50), cosine_power=(0, 2)), np.random.RandomState(0)
         batch = torch.stack([volume(i) for i in range(3)])
         draws = [transform.draw(state) for _ in batch]
         result = transform.apply(batch, draws)
         for i, d in enumerate(draws):
-            wedge = missing_wedge(batch.shape, d["min_tilt_deg"], d["max_tilt_deg"])
+            wedge = missing_wedge(batch.shape, d["min_tilt_deg"], d["max_tilt_deg"], cosine_power=d["cosine_power"])
             torch.testing.assert_close(result[i], apply_transfer(batch[i], wedge), atol=1e-5, rtol=1e-5)
 
 
@@ -184,6 +191,9 @@ class TestRandom:
         (lambda: T.MissingWedge((-60, 60), step_deg=3), "both step_deg and thickness_a"),
         (lambda: T.MissingWedge((-60, 60), step_deg=3, thickness_a=300, dual_axis=True), "without dual_axis"),
         (lambda: T.MissingWedge((-60, 60), soft_edge_deg=-1), "soft_edge_deg must lie in 0"),
+        (lambda: T.MissingWedge((-60, 60), cosine_power=-1), "cosine_power must lie in 0"),
+        (lambda: T.RandMissingWedge(cosine_power=(-1, 2)), "cosine_power must lie in 0"),
+        (lambda: T.MissingWedge((-60, 60), step_deg=3, thickness_a=300, cosine_power=1), "and cosine_power"),
     ],
 )
 def test_refusals(make, message):
