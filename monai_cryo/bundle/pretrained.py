@@ -42,23 +42,35 @@ def load_pretrained(network: nn.Module, facts: Mapping[str, Any], model: Trained
         if found != wanted:
             raise ValueError(f"pretrained {path} has {key} {found!r:.300}, this training {wanted!r:.300}")
     ours, theirs = facts["classes"], model.classes
-    of_classes: set[str] = set()
+    of_classes: dict[str, int] = {}
     if ours != theirs:
         if not isinstance(network, TwoBranchNet):
             raise ValueError(f"pretrained {path} has classes {', '.join(theirs)}, this training {', '.join(ours)}")
-        rows = {id(p) for layer in (network.classifier[-1], network.segmenter) for p in layer.parameters()}
-        of_classes = {name for name, p in network.named_parameters() if id(p) in rows}
+        of_classes = _class_axes(network)
     weights = {name: value for name, value in network.state_dict().items() if not name.endswith("_extra_state")}
     shared = [(i, theirs.index(name)) for i, name in enumerate(ours) if name in theirs]
     with torch.no_grad():
         for name, value in weights.items():
-            expected = [len(theirs), *value.shape[1:]] if name in of_classes else list(value.shape)
+            expected = list(value.shape)
+            axis = of_classes.get(name)
+            if axis is not None:
+                expected[axis] = len(theirs)
             weight = model.state.get(name)
             if weight is None or list(weight.shape) != expected:
                 shape = None if weight is None else list(weight.shape)
                 raise ValueError(f"pretrained {path} does not fit: {name} has shape {shape}, expected {expected}")
-            if name in of_classes:
-                for mine, other in shared:
-                    value[mine] = weight[other]
-            else:
+            if axis is None:
                 value.copy_(weight)
+                continue
+            for mine, other in shared:
+                value.select(axis, mine).copy_(weight.select(axis, other))
+
+
+def _class_axes(network: TwoBranchNet) -> dict[str, int]:
+    """Name the parameters with a row for each class, and the axis along which the rows lie."""
+    axes: dict[int, int] = {}
+    for layer in (network.classifier[-1], network.segmenter.layer):
+        for name, parameter in layer.named_parameters():
+            # a deconvolution's kernels are (in, out, ...), all others' (out, in, ...)
+            axes[id(parameter)] = int(isinstance(layer, nn.ConvTranspose3d) and name == "weight")
+    return {name: axes[id(p)] for name, p in network.named_parameters() if id(p) in axes}

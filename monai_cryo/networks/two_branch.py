@@ -84,8 +84,8 @@ class TwoBranchNet(nn.Module):
     and at any other box the weights still fit.
 
     With a `stride` of 2 the same stacks see 20, 20, 10, 5 and 2 voxels: the first convolution, of 4\ :sup:`3`, takes
-    every second voxel, there is no pool behind it, and the mask logits are interpolated trilinearly in the end. For
-    input that holds nothing above half of Nyquist that is half the time for as much.
+    every second voxel, there is no pool behind it, and a deconvolution of 4\ :sup:`3` makes the mask logits of every
+    voxel in the end. For input that holds nothing above half of Nyquist that is half the time for as much.
 
     Parameters
     ----------
@@ -189,7 +189,10 @@ class TwoBranchNet(nn.Module):
                 for (deep, shallow), s in zip(pairwise(reversed(features)), self.pools[::-1], strict=True)
             ]
         )
-        segmenter = Conv["conv", 3](features[0], num_classes, 1)
+        if stride == 1:
+            segmenter = Conv["conv", 3](features[0], num_classes, 1)
+        else:  # trilinear interpolation is one of its kernels
+            segmenter = Conv["convtrans", 3](features[0], num_classes, 4, stride=2, padding=1)
         # particles fill a few percent of a box: masks begin at that probability instead of learning it first
         nn.init.constant_(segmenter.bias, -3.0)
         self.segmenter = _Mixed(segmenter, precision)
@@ -270,9 +273,7 @@ class TwoBranchNet(nn.Module):
         for i, decoder_stack in enumerate(self.decoder):
             x = decoder_stack(x, maps[3 - i])
         masks: Tensor = self.segmenter(x).float()
-        if self.stride == 1:
-            return masks
-        return F.interpolate(masks, [n * self.stride for n in masks.shape[2:]], mode="trilinear")
+        return masks
 
 
 class TwoBranchTensorNet(TwoBranchNet):

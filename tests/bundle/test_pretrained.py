@@ -21,9 +21,10 @@ def record(classes=("a", "b"), network=TwoBranchNet, **changes):
     return ModelRecord(list(classes), network=partial(network, **shape), **facts)
 
 
-@pytest.fixture
-def model(tmp_path):
-    """A model of classes a and b that has seen something, and its file."""
+@pytest.fixture(params=[1, 2])
+def model(tmp_path, request, monkeypatch):
+    """A model of classes a and b that has seen something, and its file, at either resolution."""
+    monkeypatch.setitem(SHAPE, "stride", request.param)
     network = record().build()
     network(torch.randn(4, 1, 16, 16, 16))
     torch.save(network.state_dict(), tmp_path / "model.pt")
@@ -40,6 +41,7 @@ def test_the_same_classes_take_everything_but_the_record(model):
 
 def test_classes_go_by_their_names(model):
     trained, path = model
+    stride = SHAPE["stride"]
     torch.manual_seed(0)
     fresh = record(["c", "b", "d"]).build()
     torch.manual_seed(0)
@@ -50,6 +52,8 @@ def test_classes_go_by_their_names(model):
     torch.testing.assert_close(new["masks"][:, 1], old["masks"][:, 1])
     for row in (0, 2):
         torch.testing.assert_close(begun.classifier[-1].weight[row], fresh.classifier[-1].weight[row])
+        new_rows = [net.segmenter.layer.weight[(slice(None), row) if stride == 2 else row] for net in (begun, fresh)]
+        torch.testing.assert_close(*new_rows)
     # as many classes in another order: the rows change places
     turned = record(["b", "a"]).build(path).eval()(x)
     torch.testing.assert_close(turned["logits"], old["logits"].flip(1))

@@ -75,6 +75,22 @@ def test_the_middle_of_a_box_stays_in_the_middle_at_half_the_resolution() -> Non
     torch.testing.assert_close(first(x.flip(-1)).flip(-1), first(x))
 
 
+def test_masks_at_half_the_resolution_are_of_whole_voxels() -> None:
+    """With the kernel of a trilinear interpolation they are one; any other says more."""
+    network = TwoBranchNet(**SMALL, stride=2).eval()
+    last = network.segmenter.layer
+    once = torch.randn(last.in_channels, 3, 1, 1, 1)
+    line = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    last.weight.data.copy_(once * line[:, None, None] * line[:, None] * line)
+    maps: list[torch.Tensor] = []
+    network.decoder[-1].register_forward_hook(lambda _m, _i, out: maps.append(out))
+    masks = network(sample(1, 1, 24, 24, 24))["masks"]
+    half = torch.einsum("bizyx,io->bozyx", maps[0], once[..., 0, 0, 0])
+    expected = torch.nn.functional.interpolate(half, scale_factor=2, mode="trilinear") + last.bias[:, None, None, None]
+    inner = (..., slice(1, -1), slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(masks[inner], expected[inner], atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize(("share", "count"), [(0.25, 2), (0.01, 1), (1.0, 6)])
 def test_a_share_of_a_training_batch_is_outlined(share: float, count: int) -> None:
     torch.manual_seed(0)
