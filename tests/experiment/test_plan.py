@@ -66,6 +66,12 @@ def test_an_ablation_reaches_the_transform(name):
     assert getattr(member, attribute) == value
 
 
+@pytest.mark.parametrize(("name", "power"), [("robust", (0, 2)), ("tilts_alike", (0, 0))])
+def test_tilts_are_weighted(name, power):
+    wedge = parsed(name).get_parsed_content("simulation::transforms::3::transforms::1")
+    assert wedge.cosine_power == power
+
+
 def test_distractors_and_ribosomes_go():
     parser = parsed("no_distractors")
     library, pipeline = parser.get_parsed_content("library"), parser.get_parsed_content("simulation")
