@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monai_cryo.inferers.dense import DenseInferer, standardize_whole
 from monai_cryo.inferers.diameters import particle_diameters
-from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer
+from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer, FlipInferer
 from monai_cryo.inferers.listing import list_tomograms, listed_tomograms, tomogram_name
 from monai_cryo.inferers.look import Reading, Sightings, WindowInferer
 from monai_cryo.inferers.normalize import NormalizedTomogram, SpectrumFilter, normalize_tomogram
@@ -29,6 +29,7 @@ __all__ = [
     "WEDGE_FLIPS",
     "BoxInferer",
     "DenseInferer",
+    "FlipInferer",
     "NormalizedTomogram",
     "PickFormat",
     "Reading",

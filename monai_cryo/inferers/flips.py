@@ -13,7 +13,7 @@ from torch import Tensor
 from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet
 from monai_cryo.networks.output import check_output, one_tensor
 
-__all__ = ["WEDGE_FLIPS", "BoxInferer", "mean_answer"]
+__all__ = ["WEDGE_FLIPS", "BoxInferer", "FlipInferer", "mean_answer"]
 
 #: axes of (D, H, W) turned round together. With the tilt axis along y and the beam along z a wedge is where kz / kx is
 #: steep, whatever its two ends are: y is free, and z and x can only be turned together.
@@ -47,6 +47,26 @@ class BoxInferer(SimpleInferer):
             return answer if isinstance(answer, Tensor) else one_tensor(*_mean([answer]))
         answer_of = partial(TwoBranchNet.forward, network) if isinstance(network, TwoBranchTensorNet) else network
         return one_tensor(*mean_answer(answer_of, image, flips=True))
+
+
+class FlipInferer(SimpleInferer):
+    """Answer as a `TwoBranchNet` does, with the probabilities averaged over `WEDGE_FLIPS`: for evaluators.
+
+    Its logits are those of the averages, so that softmax and sigmoid give them back; a probability of 0, as of a class
+    told absent, is the logit -inf.
+    """
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Return ``"logits"`` (B, K) and ``"masks"`` (B, K, D, H, W).
+
+        Raises
+        ------
+        ValueError
+            If the network answers otherwise than `TwoBranchNet` does.
+        """
+        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        classes, masks = mean_answer(network, image, flips=True)
+        return {"logits": classes.log(), "masks": masks.logit()}
 
 
 def mean_answer(network: Callable[[Tensor], Any], image: Tensor, *, flips: bool) -> tuple[Tensor, Tensor]:
