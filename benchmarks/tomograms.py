@@ -17,6 +17,7 @@ import torch
 from common import finish, machine, parser, peak_memory_mib, show_machine, table
 from scipy import ndimage
 
+from monai_cryo._typing import Precision
 from monai_cryo.bundle import bundle_root, read_model
 from monai_cryo.inferers import TomogramReader, particle_diameters
 from monai_cryo.io import mapped_mrc, open_tomogram
@@ -35,11 +36,12 @@ def write_tomogram(path: Path, shape: tuple[int, int, int], voxel_size: float) -
             out[first:last] = ndimage.gaussian_filter(noise, 2.0) * 20 + 0.5 * noise
 
 
-def read(path: Path, model_path: Path, threads: int, device: str) -> dict[str, Any]:
+def read(path: Path, model_path: Path, threads: int, device: str, precision: Precision) -> dict[str, Any]:
     """Read one tomogram; to be called in a fresh process."""
     torch.set_num_threads(threads)
     model = read_model(model_path)
-    reader = TomogramReader(model, particle_diameters(model.classes, load_templates("robust")), device=device)
+    diameters = particle_diameters(model.classes, load_templates("robust"))
+    reader = TomogramReader(model, diameters, device=device, precision=precision)
     steps: list[tuple[int, int]] = []
     began, cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
@@ -72,7 +74,7 @@ def study(options: argparse.Namespace, shape: tuple[int, int, int]) -> dict[str,
         path = Path(folder) / "t.mrc"
         write_tomogram(path, shape, read_model(model).voxel_size)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            result: dict[str, Any] = pool.apply(read, (path, model, options.threads, options.device))
+            result: dict[str, Any] = pool.apply(read, (path, model, options.threads, options.device, options.precision))
     every = int(np.prod([-(-n // 8) for n in shape]))
     result |= {"shape": list(shape), "every_8_voxels": every * result["window_seconds"] / result["seconds"]}
     return result
@@ -85,6 +87,7 @@ def main() -> None:
     options.add_argument("--model", type=Path, help="default: the one the bundle ships")
     options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="%(default)s")
     options.add_argument("--device", default="cpu")
+    options.add_argument("--precision", choices=("float32", "bfloat16", "auto"), default="float32")
     options.add_argument("--scratch", type=Path, help="folder for the tomograms; default: the system's for such")
     options = options.parse_args()
     host = machine()

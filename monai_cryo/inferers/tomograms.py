@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from monai_cryo._typing import Precision
 from monai_cryo.inferers.dense import DenseInferer
 from monai_cryo.inferers.look import Reading, WindowInferer
 from monai_cryo.inferers.normalize import check_normalization, normalize_tomogram
@@ -64,6 +65,9 @@ class TomogramReader:
         As for `WindowInferer`.
     flips
         As for both.
+    precision
+        As for `monai_cryo.networks.TwoBranchNet`: ``"auto"`` halves the time on processors with AMX, and probabilities
+        then differ by a hundredth or so from those of other machines.
 
     Raises
     ------
@@ -82,8 +86,9 @@ class TomogramReader:
         core: int = 96,
         threshold: float = 0.25,
         flips: bool = False,
+        precision: Precision = "float32",
     ) -> None:
-        network = model.network()
+        network = model.network(precision)
         if not isinstance(network, TwoBranchNet) or model.box != WINDOW:
             raise ValueError(
                 f"{model.path}: tomograms are read with a TwoBranchNet of boxes of {WINDOW} voxels, "
@@ -106,6 +111,7 @@ class TomogramReader:
             "stride": stride,
             "threshold": threshold,
             "flips": flips,
+            "precision": precision,
         }
 
     def read(

@@ -72,6 +72,24 @@ def test_a_tomogram_of_nearly_the_models_voxel_size_is_read_index_for_index(tmp_
     assert found.volume.shape == volume.shape
 
 
+def test_in_bfloat16_it_reads_nearly_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = partial(TwoBranchNet, num_classes=2, features=(2, 2, 3, 3, 4), fc=(4, 4), norm="batch")
+    record = ModelRecord(["membrane", "background"], 10.0, 40, "dark", Standardize("item"), network).build()
+    record.segmenter.layer.bias.data.zero_()
+    torch.save(record.state_dict(), tmp_path / "model.pt")
+    write_mrc(tmp_path / "t.mrc", np.random.default_rng(0).normal(size=(16, 20, 48)).astype(np.float32), 10.0)
+    maps = []
+    for precision in ("float32", "bfloat16"):
+        (tmp_path / precision).mkdir()
+        reader = TomogramReader(read_model(tmp_path / "model.pt"), {}, precision=precision)
+        assert (reader.settings["precision"], reader.windows.network.precision) == (precision, precision)
+        found = reader.read(open_tomogram(tmp_path / "t.mrc"), tmp_path / precision)
+        maps.append(found.reading.maps[0].astype(float))
+    difference = np.abs(maps[1] - maps[0])  # single windows are looked at in the one and not in the other
+    assert 0 < difference.mean() < 0.05 * maps[0].mean()
+
+
 def test_diameters_come_from_the_library_or_are_given() -> None:
     library = load_templates()
     classes = ["ribosome", "membrane", "background"]
