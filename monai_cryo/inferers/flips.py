@@ -91,5 +91,9 @@ def _flipped(answer: Any, axes: tuple[int, ...]) -> dict[str, Tensor]:
 
 def _mean(answers: Sequence[Any]) -> tuple[Tensor, Tensor]:
     pairs = [check_output(answer) for answer in answers]
-    classes = torch.stack([logits.softmax(1) for logits, _ in pairs]).mean(0)
-    return classes, torch.stack([masks.sigmoid() for _, masks in pairs]).mean(0)
+    return mean_of([logits.softmax(1) for logits, _ in pairs]), mean_of([masks.sigmoid() for _, masks in pairs])
+
+
+def mean_of(parts: Sequence[Tensor]) -> Tensor:
+    """Return the mean of tensors of one shape; one alone is not copied, for masks are the largest there is."""
+    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).mean(0)

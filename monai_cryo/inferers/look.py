@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_cryo.inferers.dense import Block
-from monai_cryo.inferers.flips import WEDGE_FLIPS
+from monai_cryo.inferers.flips import WEDGE_FLIPS, mean_of
 from monai_cryo.inferers.normalize import cut_mirrored
 from monai_cryo.inferers.windows import WINDOW
 from monai_cryo.io.tomogram import sections
@@ -154,9 +154,9 @@ class WindowInferer:
         answers = [(logits[shown], [m[shown] for m in maps])]
         views = WEDGE_FLIPS if self.flips else WEDGE_FLIPS[:1]
         answers += [self.network.classify(windows[shown].flip(axes)) for axes in views[1:]]
-        classes = torch.stack([logits.softmax(1) for logits, _ in answers]).mean(0)
+        classes = mean_of([logits.softmax(1) for logits, _ in answers])
         outlines = [self.network.outline(maps).sigmoid() for _, maps in answers]
-        masks = torch.stack([o.flip(axes) for o, axes in zip(outlines, views, strict=True)]).mean(0)
+        masks = mean_of([o.flip(axes) if axes else o for o, axes in zip(outlines, views, strict=True)])
         return classes, masks, shown.cpu().numpy()
 
 
