@@ -66,8 +66,8 @@ class TomogramReader:
     flips
         As for both.
     precision
-        As for `monai_cryo.networks.TwoBranchNet`: ``"auto"`` halves the time on processors with AMX, and probabilities
-        then differ by a hundredth or so from those of other machines.
+        As for `monai_cryo.networks.TwoBranchNet`: ``"auto"`` is faster on GPUs and on processors with AMX, and
+        answers then differ a little from those of other machines.
 
     Raises
     ------

@@ -99,8 +99,8 @@ def missing_wedge(
 
     References
     ----------
-    Lučić, Förster & Baumeister (2005) Annu. Rev. Biochem. 74:833-865 (central-slice geometry of a tilt series); Tegunov
-    & Cramer (2019) Nat. Methods 16:1146-1152 (tilts weighted by their cosine, as a tilted specimen is 1 / cos thicker).
+    Lučić, Förster & Baumeister (2005) Annu. Rev. Biochem. 74:833-865 (central-slice geometry of a tilt series); Bharat
+    et al. (2015) Structure 23:1743-1753 (tilts weighted by their cosine, as a tilted specimen is 1 / cos thicker).
     """
     low = torch.as_tensor(min_tilt_deg, dtype=torch.float32, device=device)
     high = torch.as_tensor(max_tilt_deg, dtype=torch.float32, device=device)
