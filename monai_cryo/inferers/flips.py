@@ -41,7 +41,7 @@ class BoxInferer(SimpleInferer):
         ValueError
             If the network gives neither, or flips are asked of one that gives one tensor alone.
         """
-        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        image = _plain(inputs)
         if not self.flips:
             answer = super().__call__(image, network, *args, **kwargs)
             return answer if isinstance(answer, Tensor) else one_tensor(*_mean([answer]))
@@ -64,7 +64,7 @@ class FlipInferer(SimpleInferer):
         ValueError
             If the network answers otherwise than `TwoBranchNet` does.
         """
-        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        image = _plain(inputs)
         classes, masks = mean_answer(network, image, flips=True)
         return {"logits": classes.log(), "masks": masks.logit()}
 
@@ -84,6 +84,10 @@ def mean_answer(network: Callable[[Tensor], Any], image: Tensor, *, flips: bool)
     return _mean([_flipped(network(image.flip(axes)), axes) for axes in (WEDGE_FLIPS if flips else WEDGE_FLIPS[:1])])
 
 
+def _plain(inputs: Tensor) -> Tensor:
+    return inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+
+
 def _flipped(answer: Any, axes: tuple[int, ...]) -> dict[str, Tensor]:
     logits, masks = check_output(answer)
     return {"logits": logits, "masks": masks.flip(axes)}
@@ -96,4 +100,4 @@ def _mean(answers: Sequence[Any]) -> tuple[Tensor, Tensor]:
 
 def mean_of(parts: Sequence[Tensor]) -> Tensor:
     """Return the mean of tensors of one shape; one alone is not copied, for masks are the largest there is."""
-    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).mean(0)
+    return parts[0] if len(parts) == 1 else torch.stack(tuple(parts)).mean(0)

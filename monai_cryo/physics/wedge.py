@@ -81,7 +81,7 @@ def missing_wedge(
     soft_edge_deg
         Width in degrees over which the edge falls from 1 to 0 as a raised cosine, centred on the edge.
     cosine_power
-        p >= 0, a scalar or a batch of shape P: a tilt counts with its cosine to the power of p. 0: all alike.
+        p >= 0, a scalar or a batch of shape P: what is sampled at tilt t counts cos(t)^p instead of 1. 0: all alike.
     device
         Of the result.
 
