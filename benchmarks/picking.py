@@ -30,7 +30,7 @@ from monai_cryo.inferers import (
 )
 from monai_cryo.io import open_tomogram, read_picks_csv
 from monai_cryo.metrics import match_points, score_detections
-from monai_cryo.templates import Template, load_templates
+from monai_cryo.templates import load_templates
 from monai_cryo.visualize.detection import check_curve_file, write_precision_recall
 
 RECALLS = (0.2, 0.4, 0.6, 0.8)
@@ -122,8 +122,7 @@ def study(
     results["blobs"]["seconds"] = time.perf_counter() - began
 
     began = time.perf_counter()
-    member = next(m for m in library.crowd() if m.name == options.structure)
-    assert isinstance(member, Template)
+    member = next(m for group, _ in library.crowd() for m in group if m.name == options.structure)
     template = member.density.numpy()
     rotations = 2 if options.quick else options.rotations
     found = one_template(volume, template, tuple(options.tilt_range), rotations=rotations, distance=0.6 * diameter)

@@ -43,6 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "4v8r": {"resolution_a": 20.0, "chains": "A*"},
 }
 #: library -> class -> structures, or the options of what is drawn anew
+COMPLEXES = {"procedural": "complexes", "number": 24, "mass_kda": [150, 2000], "seed": 0}
 LIBRARIES: dict[str, dict[str, Any]] = {
     "templates": {
         "ribosome": ["6qzp"],
@@ -56,8 +57,8 @@ LIBRARIES: dict[str, dict[str, Any]] = {
         "tric": ["4v94", "3iyf"],  # closed; its relative of archaea, open
         # the smallest vesicles of cells have radii of 200 to 250 Å; a box may be found beside its membrane
         "membrane": {"procedural": "membrane", "radius_a": [250.0, math.inf], "offset_a": [-60.0, 60.0]},
-        "background": {"procedural": "background"},
-        "distractors": ["1bxn", "1qvr", "1u6g", "2uv8", "3cf3", "3j9i"],
+        "background": {"procedural": "background", "strangers": 0.25},
+        "distractors": ["1bxn", "1qvr", "1u6g", "2uv8", "3cf3", "3j9i", COMPLEXES],
     },
     "unseen": {
         "ribosome": ["4v5d"],
@@ -74,7 +75,13 @@ LIBRARIES: dict[str, dict[str, Any]] = {
     },
 }
 AMPLITUDES = {
-    "robust": {"ribosome": [0.7, 1.2], "proteasome": [0.7, 1.2], "tric": [0.7, 1.2], "membrane": [0.5, 1.0]},
+    "robust": {
+        "ribosome": [0.7, 1.2],
+        "proteasome": [0.7, 1.2],
+        "tric": [0.7, 1.2],
+        "membrane": [0.5, 1.0],
+        "background": [0.7, 1.2],  # of the strangers in it
+    },
 }
 LICENCE = (
     "PDB entries: CC0 1.0. Maps computed from some of them at 10 Å: polnet, Apache-2.0. These templates: Apache-2.0."
@@ -121,7 +128,7 @@ def build(folders: Sequence[Path], output: Path) -> list[Path]:
             entries_of = {
                 group: members
                 if isinstance(members, dict)
-                else [{**sources[m], "name": m, "threshold": THRESHOLD} for m in members]
+                else [m if isinstance(m, dict) else {**sources[m], "name": m, "threshold": THRESHOLD} for m in members]
                 for group, members in groups.items()
             }
             content: dict[str, Any] = {"voxel_size": VOXEL_SIZE, "box": BOX}
@@ -140,6 +147,7 @@ def build(folders: Sequence[Path], output: Path) -> list[Path]:
         "voxel_size": VOXEL_SIZE,
         "threshold": THRESHOLD,
         "structures": structures,
+        "made_up": COMPLEXES,
     }
     write_text(output / "provenance.json", json.dumps(provenance, indent=1, ensure_ascii=False) + "\n")
     return files

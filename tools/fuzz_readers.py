@@ -21,7 +21,9 @@ from monai_cryo._refusals import find_refusal, is_refusal
 from monai_cryo.bundle import ModelRecord, read_model
 from monai_cryo.data import StarParticles, load_labelled, preprocessing
 from monai_cryo.handlers import AverageWeights, Checkpoints, KeepBest
+from monai_cryo.inferers import TomogramRecord, read_record, write_record
 from monai_cryo.io import (
+    Picks,
     open_tomogram,
     positions,
     read_mrc,
@@ -53,8 +55,10 @@ classes:
   ball: {sources: [a.mrc, {source: b.mrc, name: other, threshold: 'fraction:0.2'}], amplitude: [0.5, 1.0]}
   chain: {sources: c.pdb, resolution_a: 20.0, chains: A}
   membrane: {procedural: membrane, thickness_a: [20, 40], radius_a: [100, .inf]}
-  nothing: {procedural: background}
-distractors: [{source: b.mrc, contrast: bright, source_voxel_size: 8.0}]
+  nothing: {procedural: background, strangers: 0.5}
+distractors:
+- {source: b.mrc, contrast: bright, source_voxel_size: 8.0}
+- {procedural: complexes, number: 2, mass_kda: [20, 30], seed: 1}
 """
 
 
@@ -252,6 +256,18 @@ def _curves(folder: Path) -> Seeds:
 
 
 PREPARE = preprocessing("image", voxel_size=10.0, box=8)
+
+
+def _records(folder: Path) -> Seeds:
+    picks = Picks(np.array([[1.0, 2.0, 3.5]]), ["ribosome"], np.array([0.7]), np.array([2000]), 13.68, (8, 9, 10))
+    settings = {"model": "5d41402abc4b2a76", "classes": ["ribosome", "membrane"], "diameters_a": {"ribosome": 250.0}}
+    found = []
+    for kept in (picks, None):
+        write_record(folder / "seed.json", TomogramRecord("TS_1", "0" * 16, settings, {"membrane": 0.1}, kept))
+        found.append((".json", (folder / "seed.json").read_bytes()))
+    return found
+
+
 READERS: dict[str, Reader] = {
     "mrc": Reader(_volumes, read_mrc),
     "subtomogram": Reader(_volumes, _read_subtomogram),
@@ -266,4 +282,5 @@ READERS: dict[str, Reader] = {
     "checkpoint": Reader(_checkpoints, _resume),
     "picks": Reader(_tables, read_picks_csv),
     "mtf": Reader(_curves, read_mtf),
+    "record": Reader(_records, read_record),
 }

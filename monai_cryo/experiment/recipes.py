@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from monai_cryo.bundle import bundle_root
 from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.data.simulated import write_simulated
 from monai_cryo.engines import SimulateBatch
-from monai_cryo.templates import TemplateLibrary, load_templates
+from monai_cryo.templates import BackgroundTemplate, TemplateLibrary, load_templates
 from monai_cryo.transforms import BatchCompose
 
 __all__ = ["RECIPES", "Recipe", "keep_classes", "load_without", "read_configs", "read_recipe"]
@@ -149,6 +149,13 @@ def keep_classes(library: TemplateLibrary, classes: Sequence[str]) -> TemplateLi
 def load_without(
     dropped: str, file: str | None = None, voxel_size: float | None = None, box: int | None = None
 ) -> TemplateLibrary:
-    """Load a library (:func:`monai_cryo.templates.load_templates`) and drop one of its classes."""
+    """Load a library (:func:`monai_cryo.templates.load_templates`) but a class, ``strangers`` or ``distractors``."""
     library = load_templates(file, voxel_size=voxel_size, box=box)
-    return keep_classes(library, [name for name in library.classes if name != dropped])
+    if dropped not in ("strangers", "distractors"):
+        return keep_classes(library, [name for name in library.classes if name != dropped])
+    members = {
+        name: [replace(m, strangers=0.0) if isinstance(m, BackgroundTemplate) else m for m in members]
+        for name, members in library.templates.items()
+    }
+    distractors = library.distractors if dropped == "strangers" else ()
+    return TemplateLibrary(members, library.voxel_size, library.box, distractors, library.amplitudes)

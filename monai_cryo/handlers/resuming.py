@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from monai_cryo.handlers.averaging import AverageWeights
 from monai_cryo.io.saved import read_saved
 
-__all__ = ["check_parts", "read_checkpoint"]
+__all__ = ["check_parts", "differing_options", "read_checkpoint"]
 
 _MOST = 2**53
+_FREE = ("output_dir", "resume", "max_epochs", "device", "rank", "world_size", "num_workers", "checkpoint_minutes")
 
 
 def read_checkpoint(path: Path, names: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +43,15 @@ def read_checkpoint(path: Path, names: Mapping[str, Any]) -> dict[str, Any]:
         _check_random(content["random"])
     except ValueError as error:
         raise ValueError(f"{path} is no checkpoint of this bundle's training: {error}") from error
-    return {name: content[name] for name in (*form, *names)}
+    made_with = content.get("provenance")
+    config = made_with.get("config") if isinstance(made_with, dict) else None
+    return {name: content[name] for name in (*form, *names)} | {"config": config if isinstance(config, dict) else {}}
+
+
+def differing_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say which options of a run are others than those it began with; where, how and how long it runs is left out."""
+    other = [name for name in now if name in before and name not in _FREE and before[name] != now[name]]
+    return ", ".join(f"{name} {reprlib.repr(now[name])} (was {reprlib.repr(before[name])})" for name in other)
 
 
 def check_parts(path: Path, found: Mapping[str, Any], parts: Mapping[str, Any]) -> None:

@@ -101,7 +101,7 @@ def read_record(path: str | os.PathLike[str]) -> TomogramRecord | None:
                 shape=(int(picks["shape"][0]), int(picks["shape"][1]), int(picks["shape"][2])),
             )
         return TomogramRecord(**content, picks=picks)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{file} is no record of a tomogram that was read: name another output folder") from error
 
 

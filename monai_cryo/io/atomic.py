@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -10,13 +11,16 @@ from pathlib import Path
 
 __all__ = ["replacing", "write_text"]
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there takes its place when the block ends well.
 
     The temporary name keeps the suffixes, so that writers that choose a format by suffix choose the same. When the
-    block raises, the temporary file is deleted and `path` is left as it was.
+    block raises, the temporary file is deleted and `path` is left as it was. What a disk refuses, full above all, is
+    raised as an OSError that names `path`, whatever the writer made of it: torch raises a RuntimeError.
 
     Parameters
     ----------
@@ -35,8 +39,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(target)
+    except Exception as error:
+        refused = _refused_by_disk(error)
+        if refused is None or refused.filename is not None:
+            raise
+        raise OSError(refused.errno, refused.strerror, str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refused_by_disk(error: BaseException | None) -> OSError | None:
+    """Return what a disk refused, which may stand behind the error of a library's writer."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def flush_to_disk(path: str | os.PathLike[str]) -> None:

@@ -35,7 +35,7 @@ from monai_cryo.physics.noise import (
 )
 from monai_cryo.physics.pose import bounding_radius, central, move, move_within, rotation_from_uniform
 from monai_cryo.physics.resampling import crop_or_pad, resample, resample_nearest
-from monai_cryo.physics.scene import background, pack_, positions_from_uniform, smooth_field, sphere
+from monai_cryo.physics.scene import background, bead_streaks, pack_, positions_from_uniform, smooth_field, sphere
 from monai_cryo.physics.tilt_series import (
     back_project,
     project,
@@ -53,6 +53,7 @@ __all__ = [
     "back_project",
     "background",
     "band_points",
+    "bead_streaks",
     "bilayer",
     "bounding_radius",
     "central",

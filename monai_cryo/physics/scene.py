@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from scipy.special import dawsn
 from torch import Tensor
 
 from monai_cryo.physics.fourier import spatial_shape, voxel_size_zyx
@@ -118,6 +120,52 @@ def sphere(shape: Sequence[int], voxel_size: float | Sequence[float], radius_a: 
     radius = radius_a.to(position_vox)[:, None, None, None]
     edge = radius - step**2 / (12 * radius)
     return ((edge - squares.sqrt()) / step + 0.5).clamp_(0.0, 1.0)
+
+
+def bead_streaks(
+    shape: Sequence[int],
+    voxel_size: float | Sequence[float],
+    sigma_a: float,
+    position_vox: Sequence[float],
+    tilts_deg: Sequence[float],
+) -> Tensor:
+    r"""What back-projection leaves, anywhere, of a Gaussian bead seen at single tilts: one streak a tilt.
+
+    With u the distance across the beam from the bead's centre and y that along the tilt axis, in units of sigma, a tilt
+    adds :math:`(\Delta\theta/\pi)\,e^{-y^2/2}\,(1 - \sqrt{2}\,u\,D(u/\sqrt{2}))`, D Dawson's function: the
+    ramp-filtered projection. All tilts of half a turn together give the bead, :math:`e^{-r^2/2}`, and nothing
+    outside it; evenly spaced tilts that are too few leave streaks beyond some distance, in boxes that hold no bead.
+
+    Parameters
+    ----------
+    shape
+        Volume shape; the last three sizes (D, H, W) are used.
+    voxel_size
+        Å, one number or (z, y, x).
+    sigma_a
+        Å, standard deviation of the bead.
+    position_vox
+        Its centre (z, y, x), from the centre voxel; outside the volume as well.
+    tilts_deg
+        Tilts about y, as of :func:`~.wedge.missing_wedge`; each stands for an equal share of half a turn.
+
+    Returns
+    -------
+    Tensor
+        (D, H, W) float32, for a bead of maximum 1.
+
+    References
+    ----------
+    Kak and Slaney, Principles of Computerized Tomographic Imaging (1988), chapter 3: filtered back-projection.
+    """
+    box, spacing = spatial_shape(shape), voxel_size_zyx(voxel_size)
+    z, y, x = (
+        (np.arange(n) - n // 2 - at) * step / sigma_a for n, at, step in zip(box, position_vox, spacing, strict=True)
+    )
+    tilts = np.deg2rad(np.asarray(tilts_deg, dtype=np.float64))[:, None, None]
+    across = x * np.cos(tilts) + z[:, None] * np.sin(tilts)
+    plane = (1 - math.sqrt(2) * across * dawsn(across / math.sqrt(2))).mean(0)
+    return torch.from_numpy((plane[:, None] * np.exp(-(y**2) / 2)[:, None]).astype(np.float32))
 
 
 def background(shape: Sequence[int], linear: Tensor, quadratic: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai_cryo.templates.archive import cache_folder, fetch, locate
+from monai_cryo.templates.complexes import random_complexes
 from monai_cryo.templates.file import BOX, EMBEDDED, VOXEL_SIZE, describe_sources, load_templates, save_templates
 from monai_cryo.templates.library import AnyTemplate, TemplateLibrary
 from monai_cryo.templates.maps import density_from_map
@@ -30,6 +31,7 @@ __all__ = [
     "fetch",
     "load_templates",
     "locate",
+    "random_complexes",
     "read_structure",
     "save_templates",
     "threshold_level",

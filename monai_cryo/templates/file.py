@@ -22,12 +22,20 @@ from monai_cryo.io.header import VOXEL_SIZES_A
 from monai_cryo.io.mrc import SUFFIXES, write_mrc
 from monai_cryo.physics.density import atoms_to_density
 from monai_cryo.templates.archive import locate
+from monai_cryo.templates.complexes import random_complexes
 from monai_cryo.templates.library import AnyTemplate, TemplateLibrary
 from monai_cryo.templates.maps import density_from_map
 from monai_cryo.templates.masking import cut, parse_rule, to_box
 from monai_cryo.templates.procedural import BackgroundTemplate, MembraneTemplate
 from monai_cryo.templates.structures import read_structure
-from monai_cryo.templates.syntax import MAP, PROCEDURAL, STRUCTURE, list_sources, read_library_file
+from monai_cryo.templates.syntax import (
+    DISTRACTORS,
+    MAP,
+    PROCEDURAL,
+    STRUCTURE,
+    list_sources,
+    read_library_file,
+)
 from monai_cryo.templates.template import Template
 
 __all__ = ["BOX", "EMBEDDED", "VOXEL_SIZE", "describe_sources", "load_templates", "save_templates"]
@@ -47,7 +55,8 @@ BOX = 40
 _LARGEST = sys.float_info.max  # above it YAML's whole numbers are no floats
 MAX_BOX = 512
 MAX_VOXELS = 1 << 26
-DISTRACTORS = "distractors"
+MAX_COMPLEXES = 1000
+MAX_COMPLEX_VOXELS = 1 << 28
 STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 
 
@@ -93,9 +102,10 @@ def load_templates(
     `density_from_map` and `read_structure`; a structure without `resolution_a` is not blurred (Situs' pdb2vol at a
     resolution of one voxel, as in the paper). A class with
     ``procedural: membrane`` takes the ranges `thickness_a`, `radius_a`, `offset_a`, `leaflet_sigma_a`: a number is
-    fixed, a pair is a range. ``procedural: background`` is a class with nothing in it. A class may have an
-    `amplitude`, the factor on its density, a number or a range. ``distractors`` lists sources of no class, which only
-    ever stand beside a particle.
+    fixed, a pair is a range. ``procedural: background`` is a class with nothing in it, or, in a share `strangers` of
+    its boxes, a distractor. A class may have an `amplitude`, the factor on its density, a number or a range.
+    ``distractors`` lists sources of no class; there ``procedural: complexes`` makes up `number` of them, of `mass_kda`
+    (see `random_complexes`).
     """
     file = _library_file(path)
     try:
@@ -119,6 +129,9 @@ def _read_library(file: Path, voxel_size: float | None, box: int | None, progres
     templates: dict[str, list[AnyTemplate]] = {name: [] for name in classes}
     distractors: list[Template] = []
     for name, item in tqdm(plan, desc="templates", disable=not progress):
+        if item.get("procedural") == "complexes":
+            distractors += _complexes(f"{file}: complexes", item, voxel_size, int(box))
+            continue
         template = _template(file, name, item, voxel_size, int(box))
         if name != DISTRACTORS:
             templates[name].append(template)
@@ -171,7 +184,8 @@ def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str], fil
             if len(members) > 1:
                 raise ValueError(f"class {class_name!r} mixes a procedural template with others; a file cannot say so")
             kind = "membrane" if isinstance(drawn[0], MembraneTemplate) else "background"
-            ranges = {key: list(getattr(drawn[0], key)) for key in PROCEDURAL[kind][2:]}
+            values = {key: getattr(drawn[0], key) for key in PROCEDURAL[kind][2:] if getattr(drawn[0], key)}
+            ranges = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
             classes[class_name] = {"procedural": kind} | ranges
         else:
             classes[class_name] = save([m for m in members if isinstance(m, Template)])
@@ -214,7 +228,7 @@ def _library_file(path: str | os.PathLike[str] | None) -> Path:
 
 def _template(file: Path, class_name: str, item: dict[str, Any], voxel_size: float, box: int) -> AnyTemplate:
     if item.get("procedural") == "background":
-        return BackgroundTemplate(class_name, class_name)
+        return BackgroundTemplate(class_name, class_name, item.get("strangers", 0.0))
     if "procedural" in item:
         keys = [key for key in PROCEDURAL["membrane"][2:] if key in item]
         ranges = {key: _range(item[key], f"{file}: class {class_name!r}: {key}") for key in keys}
@@ -237,6 +251,26 @@ def _template(file: Path, class_name: str, item: dict[str, Any], voxel_size: flo
     return Template.scaled(name, class_name, density, mask, voxel_size)
 
 
+def _complexes(where: str, item: Mapping[str, Any], voxel_size: float, box: int) -> list[Template]:
+    number, seed = item.get("number", 24), item.get("seed", 0)
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_COMPLEXES:
+        raise ValueError(f"{where}: number must be a whole number from 1 to {MAX_COMPLEXES}, got {number!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32:
+        raise ValueError(f"{where}: seed must be a whole number from 0 to 2^32 - 1, got {seed!r}")
+    low, high = _range(item.get("mass_kda", [150.0, 2000.0]), f"{where}: mass_kda")
+    if not 10 <= low <= high <= 10_000:
+        raise ValueError(f"{where}: mass_kda must lie within 10..10000, got {item['mass_kda']!r}")
+    if number * box**3 > MAX_COMPLEX_VOXELS:
+        most = MAX_COMPLEX_VOXELS // box**3
+        raise ValueError(f"{where}: number must be at most {most} in boxes of {box} voxels, got {number}")
+    name = str(item.get("name", "complex"))
+    _check_name(name, where)
+    try:
+        return random_complexes(number, (low, high), voxel_size, box, class_name=DISTRACTORS, name=name, seed=seed)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
 def _locate(file: Path, class_name: str, item: Mapping[str, Any]) -> tuple[Path, str]:
     """File and structure name of a source."""
     source = item["source"]
@@ -248,9 +282,13 @@ def _locate(file: Path, class_name: str, item: Mapping[str, Any]) -> tuple[Path,
     if not path.is_file():
         raise FileNotFoundError(f"{file}: class {class_name!r}: no such source {path}")
     name = str(item.get("name") or name)
-    if not name or "/" in name or "\\" in name or name.startswith("."):
-        raise ValueError(f"{file}: class {class_name!r}: {name!r} cannot name a structure; expected a plain file name")
+    _check_name(name, f"{file}: class {class_name!r}")
     return path, name
+
+
+def _check_name(name: str, where: str) -> None:
+    if not name or "/" in name or "\\" in name or name.startswith("."):
+        raise ValueError(f"{where}: {name!r} cannot name a structure; expected a plain file name")
 
 
 def _check_values(options: Mapping[str, Any], where: str, extent_a: float) -> None:

@@ -32,7 +32,7 @@ class TemplateLibrary:
     box
         Edge of the cubic box in voxels.
     distractors
-        Structures of no class, which only ever stand beside a particle.
+        Structures of no class, which stand beside a particle or, as strangers, in the place of one.
     amplitudes
         Class name -> range of the factor that its density is drawn with; 1 for classes not in it.
 
@@ -78,6 +78,8 @@ class TemplateLibrary:
         names.add(member.name)
         if not isinstance(member, Template):
             member.check_fit(self.box, self.voxel_size)
+            if isinstance(member, BackgroundTemplate) and member.strangers and not self.distractors:
+                raise ValueError(f"class {member.class_name!r}: strangers are distractors, and there are none")
             return
         if not same_voxel_size(member.voxel_size, self.voxel_size):
             raise ValueError(
@@ -96,6 +98,8 @@ class TemplateLibrary:
             for member in members:
                 said = (class_name, member.name) if isinstance(member, Template) else (class_name, member)
                 found.update(repr(said).encode())
+                if isinstance(member, BackgroundTemplate) and member.strangers:
+                    found.update(repr(member.strangers).encode())
                 if isinstance(member, Template):
                     for values in (member.density, member.mask):
                         found.update(values.contiguous().numpy().tobytes())
@@ -132,10 +136,16 @@ class TemplateLibrary:
             ``image`` (1, D, H, W) float32, ``mask`` (1, D, H, W) bool, ``posed``, ``radius_vox`` (int), ``structure``
             (its name) and ``amplitude``, the factor already on the density. A structure is centred and not rotated,
             and lies within the radius. What is drawn anew is in its random pose already, because a rotated box would
-            show cut corners: ``posed`` is true.
+            show cut corners: ``posed`` is true. A stranger in the background's place has an empty mask.
         """
         members = self.templates[self.classes[class_index]]
-        item = self.place(members[R.randint(len(members))], R)
+        member = members[R.randint(len(members))]
+        strangers = member.strangers if isinstance(member, BackgroundTemplate) else 0.0
+        if strangers and R.rand() < strangers:
+            item = self.place(self.distractors[R.randint(len(self.distractors))], R)
+            item["mask"].zero_()
+        else:
+            item = self.place(member, R)
         low, high = self.amplitudes.get(self.classes[class_index], (1.0, 1.0))
         item["amplitude"] = float(R.uniform(low, high)) if low < high else low
         item["image"] *= item["amplitude"]
@@ -162,10 +172,13 @@ class TemplateLibrary:
         known = [(str(i), name, m) for i, (name, members) in enumerate(self.templates.items()) for m in members]
         return known + [("-", "distractor", m) for m in self.distractors]
 
-    def crowd(self) -> list[Template]:
-        """Return all structures from files, distractors too: what :class:`.RandNeighbours` packs around a particle."""
+    def crowd(self) -> list[tuple[Sequence[Template], float]]:
+        """Return what :class:`.RandNeighbours` packs around a particle: structures of the classes, and distractors.
+
+        Each group has the weight 1: where there are distractors, half of the neighbours are of no class.
+        """
         members = [m for members in self.templates.values() for m in members if isinstance(m, Template)]
-        return [*members, *self.distractors]
+        return [(group, 1.0) for group in (members, self.distractors) if group]
 
     def split(self, hold_out: str | Sequence[str]) -> tuple[TemplateLibrary, TemplateLibrary]:
         """Split the structures for training and testing; both libraries keep all classes and their order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -105,10 +105,19 @@ class BackgroundTemplate:
         Structure, unique in a library.
     class_name
         Class it belongs to.
+    strangers
+        Share of the boxes in which the library puts one of its distractors in a particle's place, 0..1: what has no
+        name is no particle either.
     """
 
     name: str
     class_name: str
+    strangers: float = field(default=0.0, repr=False)
+
+    def __post_init__(self) -> None:
+        known = isinstance(self.strangers, int | float) and not isinstance(self.strangers, bool)
+        if not known or not 0 <= self.strangers <= 1:
+            raise ValueError(f"class {self.class_name!r}: strangers must be a share, 0..1, got {self.strangers!r}")
 
     def check_fit(self, box: int, voxel_size: float) -> None:
         """Nothing fits every box."""

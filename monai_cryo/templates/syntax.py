@@ -9,18 +9,30 @@ from typing import Any
 
 import yaml
 
-__all__ = ["MAP", "PROCEDURAL", "STRUCTURE", "check_known", "list_sources", "read_library_file"]
+__all__ = [
+    "COMPLEXES",
+    "DISTRACTORS",
+    "MAP",
+    "PROCEDURAL",
+    "STRUCTURE",
+    "check_known",
+    "list_sources",
+    "read_library_file",
+]
 
 MOST_ENTRIES = 100_000
-TOP = ("voxel_size", "box", "classes", "distractors")
+DISTRACTORS = "distractors"
+TOP = ("voxel_size", "box", "classes", DISTRACTORS)
 STRUCTURE = ("chains", "assembly")
 MAP = ("contrast", "source_voxel_size")
 SOURCE = ("source", "name", "threshold", "resolution_a", *STRUCTURE, *MAP)
 CLASS = ("sources", "amplitude", *SOURCE[2:])
 PROCEDURAL = {
     "membrane": ("procedural", "amplitude", "thickness_a", "radius_a", "offset_a", "leaflet_sigma_a"),
-    "background": ("procedural", "amplitude"),
+    "background": ("procedural", "amplitude", "strangers"),
 }
+COMPLEXES = ("procedural", "number", "mass_kda", "seed", "name")
+"""Of the one procedural source that distractors have, ``procedural: complexes``."""
 
 
 def read_library_file(file: Path) -> dict[str, Any]:
@@ -51,6 +63,8 @@ def read_library_file(file: Path) -> dict[str, Any]:
 def list_sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]]:
     """One mapping of options per source of a class."""
     where = f"{file}: class {class_name!r}"
+    if class_name == DISTRACTORS and isinstance(entry, Mapping) and entry.get("procedural") == "complexes":
+        entry = [entry]
     if isinstance(entry, Mapping) and "procedural" in entry:
         kind = entry["procedural"]
         if not isinstance(kind, str) or kind not in PROCEDURAL:
@@ -68,6 +82,10 @@ def list_sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]
     out = []
     for item in items:
         own = {"source": item} if isinstance(item, str) else item
+        if class_name == DISTRACTORS and isinstance(own, Mapping) and own.get("procedural") == "complexes":
+            check_known(own, COMPLEXES, where)
+            out.append(dict(own))
+            continue
         if not isinstance(own, Mapping) or not isinstance(own.get("source"), str):
             raise ValueError(f"{where}: a source is a file, pdb:ID, emdb:ID or a mapping with `source`, got {item!r}")
         check_known(own, SOURCE, where)

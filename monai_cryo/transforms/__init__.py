@@ -64,6 +64,10 @@ from monai_cryo.transforms.scene import (
     RandIceGradientD,
     RandIceGradientd,
     RandIceGradientDict,
+    RandStreaks,
+    RandStreaksD,
+    RandStreaksd,
+    RandStreaksDict,
 )
 from monai_cryo.transforms.several_keys import (
     RandPoseD,

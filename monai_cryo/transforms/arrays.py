@@ -11,6 +11,8 @@ from torch import Tensor
 
 from monai_cryo.physics.fourier import spatial_shape
 
+_LARGEST_HALF = torch.finfo(torch.float16).max
+
 
 def to_volume(img: NdarrayOrTensor, name: str) -> Tensor:
     """Return channel-first input as a plain float tensor (C, D, H, W): float64 stays, all else becomes float32.
@@ -46,9 +48,14 @@ def to_mask(mask: NdarrayOrTensor | None, volume: NdarrayOrTensor, name: str) ->
 
 
 def like(result: Tensor, img: NdarrayOrTensor) -> NdarrayOrTensor:
-    """Give ``result`` the type of ``img``; its dtype too where that is a floating one (integers would be cut)."""
+    """Give ``result`` the type of ``img``; its dtype too where that is a floating one (integers would be cut).
+
+    What a float16 cannot hold becomes the largest that it can.
+    """
     if type(img) is Tensor and img.dtype == result.dtype:
         return result
+    if img.dtype in (torch.float16, np.float16):
+        result = result.clamp(-_LARGEST_HALF, _LARGEST_HALF)
     if isinstance(img, np.ndarray):
         kept: np.ndarray = result.detach().cpu().numpy()
         return kept.astype(img.dtype.newbyteorder("="), copy=False) if img.dtype.kind == "f" else kept

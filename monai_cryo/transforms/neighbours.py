@@ -68,8 +68,8 @@ class RandNeighbours(RandDrawable):
         membrane stay, so that none of them is what the box itself holds.
     concentration
         How mixed a crowd is: the weights of each item's neighbours are drawn from a Dirichlet distribution about those
-        of the templates. At 0.3 one or two kinds make most of a crowd, as ribosomes do in a cell; the larger, the more
-        every crowd is like the others. None: the same weights for all.
+        of the templates, whose parameters add up to this, >= 0.5. At 3.6 one or two kinds make most of a crowd, as
+        ribosomes do in a cell; the larger, the more every crowd is like the others. None: the same weights for all.
     overlap
         Largest share of a neighbour's own voxels that may meet what is there already, 0..1.
     amplitude
@@ -120,7 +120,7 @@ class RandNeighbours(RandDrawable):
         self.distance_vox = None if distance_vox is None else parse_range("distance_vox", distance_vox, low=0)
         self.clearance_vox = parse_number("clearance_vox", clearance_vox, 0.0)
         # below, a crowd is of one kind anyway, and the draw of it may vanish
-        self.concentration = None if concentration is None else parse_number("concentration", concentration, 0.05)
+        self.concentration = None if concentration is None else parse_number("concentration", concentration, 0.5)
         self.overlap = parse_number("overlap", overlap, 0.0, 1.0)
         self.amplitude = parse_positive("amplitude", amplitude)
         self.membrane_prob = parse_number("membrane_prob", membrane_prob, 0.0, 1.0)
@@ -162,7 +162,7 @@ class RandNeighbours(RandDrawable):
         """Probability of each template in one crowd."""
         if self.concentration is None:
             return self.weights
-        shares: NDArray[np.float64] = state.gamma(self.concentration * len(self.weights) * np.array(self.weights))
+        shares: NDArray[np.float64] = state.gamma(self.concentration * np.array(self.weights))
         return shares / shares.sum()
 
     def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
@@ -171,8 +171,8 @@ class RandNeighbours(RandDrawable):
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Crowd a batch of clean densities (B, C, D, H, W).
 
-        ``mask`` (as the batch) marks the central particle; without it, whatever is not zero. All channels get the same
-        neighbours.
+        ``mask`` (as the batch) marks the central particle; without it, whatever is not zero. What a box without a mask
+        holds all the same is none of its own: it takes its room. All channels get the same neighbours.
         """
         mask = context.get("mask")
         central = (batch if mask is None else mask).any(dim=1)
@@ -181,9 +181,13 @@ class RandNeighbours(RandDrawable):
         for i, drawn in enumerate(parameters):
             if drawn.get("empty") and not bool(central[i].any()):
                 continue
-            occupied, beside = central[i].clone(), None
+            standing, beside = central[i], None
+            if not bool(standing.any()):
+                stranger = batch[i].amax(0)
+                standing = stranger > OCCUPIED * stranger.max().clamp(min=0)
+            occupied = standing.clone()
             if drawn["membrane"] is not None:
-                density, beside = self._membrane(drawn["membrane"], central[i], batch, context)
+                density, beside = self._membrane(drawn["membrane"], standing, batch, context)
                 crowd[i] += density
                 occupied |= beside
             generator = torch.Generator().manual_seed(drawn["place_seed"])
@@ -191,7 +195,7 @@ class RandNeighbours(RandDrawable):
             for (particle, inside), candidates in zip(poses[i], places, strict=True):
                 pack_(crowd[i], occupied, particle[None], inside[None], candidates[None], self.overlap)
             if drawn["side"] is not None:
-                _empty_side(crowd[i], central[i], beside, drawn["side"])
+                _empty_side(crowd[i], standing, beside, drawn["side"])
         return batch + crowd[:, None]
 
     def _poses(self, parameters: Sequence[Parameters], batch: Tensor) -> list[list[tuple[Tensor, Tensor]]]:

@@ -55,6 +55,11 @@ class RandSNR(RandDrawable, FourierStep):
     band
         (low, high) in fractions of Nyquist: compare signal and noise at these frequencies alone, where the signal is.
         An SNR over all frequencies says little where the noise's spectrum differs from the signal's. None: all.
+    signal_power
+        (min, max), what the power of the clean volume counts as at least and at most, in the region or band: a box that
+        holds little is not imaged with less noise than one that holds much, nor one with a gold bead with more. Where
+        the mean density of a template is 1, half of all crowded boxes have 0.05 to 0.1 in the band (0, 0.4), a lone
+        TRiC 0.01. A box that holds nothing counts as the least. None: as it is.
     stage
         ``"before"``, ``"after"``, ``"split"``; several of them, or words with weights: one is drawn.
     power_law
@@ -71,9 +76,9 @@ class RandSNR(RandDrawable, FourierStep):
     Raises
     ------
     ValueError
-        If snr <= 0, min > max, lowpass < 0.001, a word is unknown, the spectrum is no curve of powers >= 0, band and
-        region ``"mask"`` are both asked for, the band is no (low, high), the mask is missing where the region is
-        ``"mask"``, or ``"split"`` is used outside a FourierCompose.
+        If snr or signal_power <= 0, min > max, lowpass < 0.001, a word is unknown, the spectrum is no curve of powers
+        >= 0, band and region ``"mask"`` are both asked for, the band is no (low, high), the mask is missing where the
+        region is ``"mask"``, or ``"split"`` is used outside a FourierCompose.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class RandSNR(RandDrawable, FourierStep):
         *,
         region: Region = "box",
         band: Sequence[float] | None = None,
+        signal_power: Sequence[float] | None = None,
         stage: Choice = "before",
         power_law: Range = 0.0,
         lowpass: Range | None = None,
@@ -96,6 +102,7 @@ class RandSNR(RandDrawable, FourierStep):
         self.band = None if band is None else parse_range("band", band, 0.0, 2.0)
         if self.band is not None and (region == "mask" or self.band[0] == self.band[1]):
             raise ValueError(f"band must be (low, high) with low < high and region 'box', got {band!r} and {region!r}")
+        self.signal_power = None if signal_power is None else parse_positive("signal_power", signal_power)
         self.stages = parse_choice("stage", stage, NoiseStage)
         self.power_law = parse_range("power_law", power_law)
         self.lowpass = None if lowpass is None else parse_range("lowpass", lowpass, low=1e-3)
@@ -128,6 +135,11 @@ class RandSNR(RandDrawable, FourierStep):
         share = column([{"share": BEFORE[p["stage"]]} for p in drawn], "share", plan.volume)[:, None]
         colour, whole = self._colour(plan, drawn)
         how = {"in_mask": self.region == "mask", "band": self.band}
+        if self.signal_power is not None:
+            own = plan.power("before", **how)  # type: ignore[arg-type]
+            counted = own.clamp(*self.signal_power)
+            counted = torch.where(plan.volume.flatten(2).any(-1), counted, self.signal_power[0])
+            noise_to_signal = noise_to_signal * counted / own
         # the plan's noise has its variance over all frequencies
         before = after = plan.volume.new_zeros(plan.volume.shape[:2])
         if bool((share > 0).any()):

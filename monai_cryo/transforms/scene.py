@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,19 @@ from monai.config.type_definitions import NdarrayOrTensor
 from torch import Tensor
 
 from monai_cryo.physics.fourier import voxel_size_zyx
-from monai_cryo.physics.scene import background, smooth_field, sphere
+from monai_cryo.physics.scene import background, bead_streaks, smooth_field, sphere
 from monai_cryo.transforms.base import Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import RandDictTransform
 from monai_cryo.transforms.geometry import array_voxel_size
-from monai_cryo.transforms.ranges import Range, draw_seed, parse_positive, parse_range, parse_whole, uniform
+from monai_cryo.transforms.ranges import (
+    Range,
+    draw_seed,
+    log_uniform,
+    parse_positive,
+    parse_range,
+    parse_whole,
+    uniform,
+)
 
 
 class RandGoldBead(RandDrawable):
@@ -78,6 +87,85 @@ class RandGoldBead(RandDrawable):
         brightest = torch.where(brightest > 0, brightest, torch.ones_like(brightest))
         density = (amplitude[:, None] * brightest)[..., None, None, None]
         return torch.lerp(batch, density.expand_as(batch), filled[:, None].expand_as(batch))
+
+
+class RandStreaks(RandDrawable):
+    """Add the streaks of a gold bead that lies outside the box, before imaging.
+
+    A tilt series has too few tilts to cancel a bead's streaks far from it (:func:`~monai_cryo.physics.bead_streaks`).
+
+    Parameters
+    ----------
+    sigma_a
+        Å, standard deviation of the bead as a Gaussian (a sphere of radius R has R / sqrt(5)), a number or a uniform
+        (min, max), > 0.
+    amplitude
+        Its density, where a template's mean is 1, a number or a log-uniform (min, max), > 0.
+    distance_vox
+        How far across the tilt axis it lies beyond the box's corner, a number or a uniform (min, max), > 0.
+    step_deg
+        Between tilts, a number or a uniform (min, max), 0.5 to 20.
+    voxel_size
+        Å, one number or (z, y, x). None: from the MetaTensor.
+    prob
+        Probability that an item has streaks.
+
+    Raises
+    ------
+    ValueError
+        On an impossible range, or where no voxel size is known.
+    """
+
+    def __init__(
+        self,
+        sigma_a: Range = (15.0, 35.0),
+        amplitude: Range = (10.0, 150.0),
+        distance_vox: Range = (5.0, 130.0),
+        step_deg: Range = (1.5, 4.0),
+        voxel_size: float | Sequence[float] | None = None,
+        prob: float = 1.0,
+    ) -> None:
+        super().__init__(prob)
+        self.sigma_a = parse_positive("sigma_a", sigma_a)
+        self.amplitude = parse_positive("amplitude", amplitude)
+        self.distance_vox = parse_positive("distance_vox", distance_vox)
+        self.step_deg = parse_range("step_deg", step_deg, 0.5, 20.0)
+        self.voxel_size = None if voxel_size is None else voxel_size_zyx(voxel_size)
+
+    def draw_values(self, state: np.random.RandomState) -> Parameters:
+        """Draw the bead, its distance, direction and height (of the box, along the tilt axis), and the tilts."""
+        return {
+            "sigma_a": uniform(state, self.sigma_a),
+            "amplitude": log_uniform(state, self.amplitude),
+            "distance_vox": uniform(state, self.distance_vox),
+            "direction_deg": uniform(state, (0.0, 360.0)),
+            "height": uniform(state, (-0.5, 0.5)),
+            "step_deg": uniform(state, self.step_deg),
+            "first_deg": uniform(state, (-90.0, -80.0)),
+        }
+
+    def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
+        return {"voxel_size": self.voxel_size or array_voxel_size(img)}
+
+    def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
+        """Add streaks to a batch of clean densities (B, C, D, H, W)."""
+        voxel_size = self.voxel_size or context.get("voxel_size")
+        if voxel_size is None:
+            raise ValueError(
+                "RandStreaks needs the voxel size: pass voxel_size in Å, or a MetaTensor whose affine carries it"
+            )
+        result = batch.clone()
+        for item, drawn in zip(result, parameters, strict=True):
+            direction = math.radians(drawn["direction_deg"])
+            distance = math.hypot(batch.shape[2], batch.shape[4]) / 2 + drawn["distance_vox"]
+            height = drawn["height"] * batch.shape[3]
+            position = (distance * math.cos(direction), height, distance * math.sin(direction))
+            count = max(1, round(180.0 / drawn["step_deg"]))
+            tilts = drawn["first_deg"] + 180.0 / count * np.arange(count)
+            item += drawn["amplitude"] * bead_streaks(batch.shape, voxel_size, drawn["sigma_a"], position, tilts).to(
+                item
+            )
+        return result
 
 
 class RandDensityField(RandDrawable):
@@ -163,6 +251,10 @@ class RandGoldBeadd(RandDictTransform, of=RandGoldBead):
     """Dictionary version of :class:`RandGoldBead`."""
 
 
+class RandStreaksd(RandDictTransform, of=RandStreaks):
+    """Dictionary version of :class:`RandStreaks`."""
+
+
 class RandDensityFieldd(RandDictTransform, of=RandDensityField):
     """Dictionary version of :class:`RandDensityField`."""
 
@@ -172,5 +264,6 @@ class RandIceGradientd(RandDictTransform, of=RandIceGradient):
 
 
 RandGoldBeadD = RandGoldBeadDict = RandGoldBeadd
+RandStreaksD = RandStreaksDict = RandStreaksd
 RandDensityFieldD = RandDensityFieldDict = RandDensityFieldd
 RandIceGradientD = RandIceGradientDict = RandIceGradientd

@@ -18,6 +18,7 @@ TOLD = {
     "no_membrane_beside": ("RandNeighboursd", "membrane_prob", 0.0),
     "not_one_sided": ("RandNeighboursd", "one_sided_prob", 0.0),
     "no_density_field": ("RandDensityFieldd", "amplitude", (0.0, 0.0)),
+    "no_gold": ("RandStreaksd", "prob", 0.0),
 }
 
 
@@ -68,15 +69,26 @@ def test_an_ablation_reaches_the_transform(name):
 
 @pytest.mark.parametrize(("name", "power"), [("robust", (0, 2)), ("tilts_alike", (0, 0))])
 def test_tilts_are_weighted(name, power):
-    wedge = parsed(name).get_parsed_content("simulation::transforms::3::transforms::1")
+    wedge = parsed(name).get_parsed_content("simulation::transforms::5::transforms::1")
     assert wedge.cosine_power == power
+
+
+@pytest.mark.parametrize(("name", "limits"), [("robust", (0.04, 0.12)), ("noise_by_content", None)])
+def test_noise_follows_what_a_box_holds_or_not(name, limits):
+    noise = parsed(name).get_parsed_content("simulation::transforms::5::transforms::0")
+    assert noise.signal_power == limits
 
 
 def test_distractors_and_ribosomes_go():
     parser = parsed("no_distractors")
     library, pipeline = parser.get_parsed_content("library"), parser.get_parsed_content("simulation")
-    assert len(library.distractors) == 6
-    assert len(pipeline.members[1].transform.templates) == len(library.crowd()) - 6
+    everything = parsed("robust").get_parsed_content("simulation").members[1].transform.templates
+    assert not library.distractors
+    assert library.templates["background"][0].strangers == 0
+    assert len(pipeline.members[1].transform.templates) == len(everything) - 30
+    strangerless = parsed("no_strangers").get_parsed_content("library")
+    assert len(strangerless.distractors) == 30
+    assert strangerless.templates["background"][0].strangers == 0
     assert [t.name for t in parsed("one_ribosome").get_parsed_content("split")[0].templates["ribosome"]] == ["6qzp"]
 
 

@@ -6,6 +6,8 @@ import csv
 import fcntl
 import json
 import math
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -89,6 +91,33 @@ def test_a_failed_save_leaves_the_last_model(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "metrics.json"}
 
 
+@pytest.mark.parametrize("what", ["torch", "text"])
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, what):
+    """A real one, of 64 KiB: torch makes a RuntimeError of it, and other writers name no file."""
+    program = f"""
+import resource, sys, torch
+from pathlib import Path
+from monai_cryo._refusals import find_refusal
+from monai_cryo.handlers.best import save_whole
+from monai_cryo.io.atomic import write_text
+path = Path({str(tmp_path)!r}) / "model.pt"
+save = save_whole if {what!r} == "torch" else lambda size, path: write_text(path, "x" * 4 * len(size["w"]))
+save({{"w": torch.zeros(9)}}, path)
+before = path.read_bytes()
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+try:
+    save({{"w": torch.zeros(1 << 20)}}, path)
+except OSError as error:
+    assert find_refusal(error) is error, error
+    print(error)
+assert path.read_bytes() == before
+assert [p.name for p in path.parent.iterdir()] == ["model.pt"]
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"[Errno 27] File too large: '{tmp_path / 'model.pt'}'\n"
+
+
 def test_nothing_beats_a_score_that_was_never_reached(tmp_path):
     keeper = validate(tmp_path, (float("nan"), 0.3, float("nan"), 0.2))
     assert (keeper.score, keeper.epoch) == (0.3, 2)
@@ -124,6 +153,7 @@ def training(
     writer=None,
     handlers=(),
     log=None,
+    provenance=None,
 ):
     """Four iterations an epoch of a network with dropout; returns trainer, network, rates and averaged network."""
     torch.manual_seed(0)
@@ -145,7 +175,7 @@ def training(
         train_handlers=[
             *(handler for handler in handlers if hasattr(handler, "attach")),
             average,
-            Checkpoints(state, str(folder), scheduler, resume, seed, minutes, writer),
+            Checkpoints(state, str(folder), scheduler, resume, seed, minutes, writer, provenance),
         ],
     )
     for attach in [*(handler for handler in handlers if not hasattr(handler, "attach")), *([log] if log else [])]:
@@ -284,6 +314,17 @@ def test_a_quick_run_can_be_extended(tmp_path):
 def test_options_given_on_resume_are_used(tmp_path):
     training(tmp_path, max_epochs=1)
     assert {rate for rate, _ in training(tmp_path, max_epochs=2, lr=0.003, resume="auto").log} == {0.003}
+
+
+def test_what_has_changed_since_is_said(tmp_path, capsys):
+    before = {"config": {"snr": [0.03, 10], "max_epochs": 1, "resume": None, "size": [1, 2]}}
+    now = {"config": {"snr": [0.1, 2], "max_epochs": 2, "resume": "auto", "size": [1, 2], "new": 3}}
+    training(tmp_path, max_epochs=1, provenance=before)
+    training(tmp_path, max_epochs=2, resume="auto", provenance=now)
+    said = [line for line in capsys.readouterr().out.splitlines() if "other options" in line]
+    assert said == ["goes on with other options than it began with: snr [0.1, 2] (was [0.03, 10])"]
+    training(tmp_path, max_epochs=3, resume="auto", provenance=now)
+    assert "other options" not in capsys.readouterr().out
 
 
 def test_an_average_can_begin_on_resume(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from functools import partial
 from pathlib import Path
 
@@ -110,7 +112,12 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
     assert found is not None
     assert vars(found) == vars(record)
     assert read_record(tmp_path / "other.json") is None
-    (tmp_path / "other.json").write_text("{}")
+    picks = {"index": [], "names": [], "scores": [], "sizes": [], "voxel_size": 1.0, "shape": [1, 1, 1]}
+    shapes = [json.dumps({"picks": {**picks, "shape": shape}}) for shape in ([], [1, math.inf, 1])]
+    for text in ("{}", *shapes, "[" * 100_000 + "]" * 100_000):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(ValueError, match="is no record of a tomogram"):
+            read_record(tmp_path / "other.json")
     with pytest.raises(ValueError, match="is no record of a tomogram"):
         read_record(tmp_path / "other.json")
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
-from monai_cryo.physics.scene import background, pack_, positions_from_uniform, smooth_field, sphere
+from monai_cryo.physics import missing_wedge
+from monai_cryo.physics.scene import background, bead_streaks, pack_, positions_from_uniform, smooth_field, sphere
 
 
 def uniform(*size, seed=0):
@@ -149,3 +150,28 @@ def test_smooth_fields_reach_0_and_1_and_bend_only_at_the_coarse_points():
     assert float(bend[inside].max()) < 1e-5
     assert float(bend[~inside].max()) > 1e-2
     assert not smooth_field(torch.ones(1, 2, 2, 2), (8, 8, 8)).any()
+
+
+def test_all_tilts_together_give_the_bead_and_nothing_else():
+    at, sigma = np.array([1.0, 2.0, -3.0]), 30.0
+    found = bead_streaks((24, 20, 22), 10.0, sigma, at, np.arange(-90, 90, 1.0)).numpy()
+    z, y, x = np.ogrid[-12:12, -10:10, -11:11]
+    squares = ((z - at[0]) ** 2 + (y - at[1]) ** 2 + (x - at[2]) ** 2) * 10.0**2
+    np.testing.assert_allclose(found, np.exp(-squares / (2 * sigma**2)), atol=1e-6)
+
+
+@pytest.mark.parametrize("tilt", [-35.0, 20.0])
+def test_a_streak_lies_on_the_plane_that_its_tilt_samples(tilt):
+    window = torch.hann_window(48, periodic=False)
+    streak = bead_streaks((48, 48, 48), 10.0, 15.0, (0.0, 0.0, 0.0), [tilt])
+    power = torch.fft.rfftn(streak * window[:, None, None] * window[:, None] * window).abs().square()
+    kept = {at: power * missing_wedge((48,) * 3, at - 15, at + 15) for at in (tilt, -tilt)}
+    assert float(kept[tilt].sum() / power.sum()) > 0.9
+    assert float(kept[-tilt].sum() / power.sum()) < 0.01
+
+
+def test_few_tilts_leave_streaks_far_from_the_bead_and_many_do_not():
+    far = (0.0, 0.0, 120.0)
+    few, many = (bead_streaks((40,) * 3, 13.68, 25.0, far, np.arange(-90, 90, step)).std() for step in (4.0, 0.5))
+    assert float(few) > 1e-3
+    assert float(many) < 0.01 * float(few)

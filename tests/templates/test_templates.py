@@ -8,16 +8,22 @@ import re
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from monai_cryo.io.mrc import write_mrc
 from monai_cryo.templates import (
+    BackgroundTemplate,
     MembraneTemplate,
     Template,
     TemplateLibrary,
     describe_sources,
     load_templates,
+    random_complexes,
     save_templates,
 )
+from monai_cryo.templates.complexes import SYMMETRIES, _beads
+from monai_cryo.templates.masking import CUBIC_A_PER_DALTON
 
 CLASSES = ["ribosome", "proteasome", "tric", "membrane"]
 
@@ -436,19 +442,153 @@ def test_a_library_is_the_same_with_any_number_of_threads(folder):
     assert len(digests) == 1
 
 
+def names(library):
+    return {member.name for group, _ in library.crowd() for member in group}
+
+
+class TestStrangers:
+    """Distractors in the place of a particle, labelled background."""
+
+    @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+    def test_they_stand_there_as_often_as_asked(self, share):
+        classes = {"a": [template("x")], "none": [BackgroundTemplate("none", "none", share)]}
+        library = TemplateLibrary(classes, 10.0, 16, [template("s", "", 2), template("t", "", 4)], {"none": (2.0, 2.0)})
+        R = np.random.RandomState(0)
+        items = [library.draw(1, R) for _ in range(200)]
+        held = [item for item in items if bool(item["image"].any())]
+        assert len(held) / 200 == pytest.approx(share, abs=0.1)
+        assert not any(bool(item["mask"].any()) for item in items)
+        for item in held:
+            expected = next(d for d in library.distractors if d.name == item["structure"])
+            torch.testing.assert_close(item["image"][0], 2 * expected.padded(16)[0])
+            assert item["posed"] is False
+            assert item["radius_vox"] > 0
+        assert {item["structure"] for item in held} == ({"s", "t"} if share else set())
+
+    def test_without_one_draws_are_those_of_ever(self):
+        """A library that has no strangers draws the same numbers as before there were any."""
+        R, S = np.random.RandomState(3), np.random.RandomState(3)
+        load_templates("unseen").draw(4, R)
+        S.randint(1)
+        assert R.rand() == S.rand()
+
+    @pytest.mark.parametrize("share", ["1.5", "-0.1", "yes", "many", "[0, 1]"])
+    def test_a_share_is_a_share(self, tmp_path, share):
+        content = f"classes: {{none: {{procedural: background, strangers: {share}}}}}\n"
+        with pytest.raises(ValueError, match=r"class 'none': strangers must be a share, 0..1, got"):
+            load_templates(write(tmp_path, content))
+
+    def test_they_need_distractors(self, tmp_path):
+        content = "classes: {none: {procedural: background, strangers: 0.5}}\n"
+        with pytest.raises(ValueError, match="strangers are distractors, and there are none"):
+            load_templates(write(tmp_path, content))
+
+    def test_the_digest_tells_them_apart(self):
+        with_them, without = (
+            TemplateLibrary({"none": [BackgroundTemplate("none", "none", share)]}, 10.0, 16, [template("s")])
+            for share in (0.3, 0.0)
+        )
+        assert with_them.digest() != without.digest()
+
+
+class TestComplexes:
+    def made(self, number=6, mass=(300.0, 300.0), **options):
+        options = {"voxel_size": 13.68, "box": 40, "class_name": "none"} | options
+        return random_complexes(number, mass, **options)
+
+    def test_the_same_seed_makes_the_same(self):
+        first, again, other = self.made(), self.made(), self.made(seed=1)
+        assert [m.name for m in first] == [f"complex_{i}" for i in range(6)]
+        for a, b, c in zip(first, again, other, strict=True):
+            assert torch.equal(a.density, b.density)
+            assert a.density.shape != c.density.shape or not torch.equal(a.density, c.density)
+
+    def test_they_are_as_large_as_their_mass(self):
+        """Volume inside the mask: protein of 1.21 Å³ a Da, and the rim of what one voxel smears."""
+        for low, high in ((200.0, 200.0), (2000.0, 2000.0)):
+            bare = 1000 * low * CUBIC_A_PER_DALTON / 13.68**3
+            sizes = [int(m.mask.sum()) for m in self.made(12, (low, high))]
+            assert bare < np.mean(sizes) < 3 * bare
+
+    @pytest.mark.parametrize("symmetry", sorted(set(SYMMETRIES)))
+    def test_they_have_their_symmetry(self, symmetry):
+        fold, order = int(symmetry[1:]), int(symmetry[1:]) * (2 if symmetry[0] == "D" else 1)
+        beads = _beads(400.0, symmetry, np.random.RandomState(0))
+        assert len(beads) == pytest.approx(400_000 / 110, rel=0.01)
+        angle = 2 * math.pi / fold
+        turn = np.array([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
+        tree = cKDTree(beads)
+        assert tree.query(beads @ turn.T)[0].max() < 1e-9
+        if symmetry[0] == "D":
+            assert tree.query(beads * [1, -1, -1])[0].max() < 1e-9
+        assert len(beads) % order == 0
+
+    def test_they_fit_every_orientation(self):
+        for member in self.made(30, (150.0, 3000.0), box=24):
+            assert float((member.mask.nonzero() - torch.tensor(member.mask.shape) // 2).float().norm(dim=1).max()) < 12
+
+    def test_at_fine_voxels_residues_do_not_stand_apart(self):
+        bare = 1_000_000 * CUBIC_A_PER_DALTON / 5.0**3
+        for member in self.made(3, (1000.0, 1000.0), voxel_size=5.0, box=100):
+            assert float(member.mask.sum()) > bare
+            assert ndimage.label(member.mask.numpy())[1] == 1
+
+    def test_two_kinds_by_their_names(self, tmp_path):
+        kinds = "[{procedural: complexes, number: 2}, {procedural: complexes, number: 1, name: small, mass_kda: 50}]"
+        library = load_templates(write(tmp_path, f"classes: {{m: {{procedural: membrane}}}}\ndistractors: {kinds}\n"))
+        assert [m.name for m in library.distractors] == ["complex_0", "complex_1", "small_0"]
+        alone = "classes: {m: {procedural: membrane}}\ndistractors: {procedural: complexes, number: 1}\n"
+        assert [m.name for m in load_templates(write(tmp_path, alone)).distractors] == ["complex_0"]
+
+    def test_no_room(self):
+        with pytest.raises(ValueError, match="complexes of 20000 to 20000 kDa do not fit a box of 16 voxels"):
+            self.made(1, (20000.0, 20000.0), box=16)
+
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ("number: 0", "number must be a whole number from 1 to"),
+            ("number: 2.5", "number must be a whole number from 1 to"),
+            ("seed: -1", "seed must be a whole number from 0 to"),
+            ("mass_kda: [1, 100]", "mass_kda must lie within 10..10000"),
+            ("mass_kda: [200, 100]", "mass_kda must rise"),
+            ("size: 3", "unknown option 'size'"),
+            ("number: 1000", "number must be at most 524 in boxes of 80 voxels"),
+            ("mass_kda: 10000, name: ../x", "cannot name a structure"),
+        ],
+    )
+    def test_options_are_refused_in_one_line(self, tmp_path, option, message):
+        content = "box: 80\nclasses: {m: {procedural: membrane}}\n"
+        content += f"distractors: [{{procedural: complexes, {option}}}]\n"
+        path = write(tmp_path, content)
+        with pytest.raises(ValueError, match=message) as caught:
+            load_templates(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_they_are_no_class(self, tmp_path):
+        path = write(tmp_path, "classes: {m: [{procedural: complexes}]}\n")
+        with pytest.raises(ValueError, match="class 'm'"):
+            load_templates(path)
+
+
 class TestRobustLibraries:
     def test_embedded_by_name(self):
         robust, unseen = load_templates("robust"), load_templates("unseen")
         assert robust.classes == unseen.classes == ["ribosome", "proteasome", "tric", "membrane", "background"]
         assert len(robust.templates["ribosome"]) == 3
-        assert [d.name for d in robust.distractors] == ["1bxn", "1qvr", "1u6g", "2uv8", "3cf3", "3j9i"]
-        trained = {m.name for m in robust.crowd()}
-        assert not trained & {m.name for m in unseen.crowd()}
+        assert [d.name for d in robust.distractors[:6]] == ["1bxn", "1qvr", "1u6g", "2uv8", "3cf3", "3j9i"]
+        assert [d.name for d in robust.distractors[6:]] == [f"complex_{i:02d}" for i in range(24)]
+        assert not names(robust) & names(unseen)
 
     def test_distractors_are_of_no_class_but_crowd(self):
         library = load_templates("robust")
         assert not {d.name for d in library.distractors} & set(library.structures)
-        assert set(library.distractors) <= set(library.crowd())
+        (classes, first), (others, second) = library.crowd()
+        assert [m.name for m in classes] == ["6qzp", "4v7r", "4v4r", "4cr2_3j9i", "4v94", "3iyf"]
+        assert others == library.distractors
+        assert first == second
+        assert [len(group) for group, _ in load_templates().crowd()] == [3]
 
     def test_amplitudes_are_drawn_and_applied(self):
         library = load_templates("robust")
@@ -460,7 +600,7 @@ class TestRobustLibraries:
         for item in drawn:
             mean = float(item["image"][item["mask"]].mean())
             assert mean == pytest.approx(item["amplitude"], rel=1e-4)
-        assert library.draw(4, state)["amplitude"] == 1
+        assert load_templates("unseen").draw(4, state)["amplitude"] == 1
 
     @pytest.mark.parametrize("amplitude", ["[0, 1]", "-1", "[2, 1]", "word"])
     def test_bad_amplitudes(self, tmp_path, amplitude):
@@ -480,7 +620,8 @@ class TestRobustLibraries:
         library = load_templates("robust")
         again = load_templates(save_templates(library, tmp_path))
         assert again.amplitudes == library.amplitudes
-        assert [m.name for m in again.crowd()] == [m.name for m in library.crowd()]
+        assert names(again) == names(library)
+        assert again.templates["background"][0].strangers == library.templates["background"][0].strangers == 0.25
 
 
 def test_a_distractor_has_a_name_of_its_own_and_fits():

@@ -51,6 +51,7 @@ RANDOM = [
     Kind("RandIntensity"),
     Kind("RandNeighbours", {"templates": particles(), "count": (2, 4), "amplitude": (0.5, 1.5)}),
     Kind("RandGoldBead", {"voxel_size": VOXEL}),
+    Kind("RandStreaks", {"voxel_size": VOXEL}),
     Kind("RandDensityField", {"amplitude": (0.2, 0.4)}),
     Kind("RandIceGradient", {"amplitude": (0.2, 0.5)}),
     Kind("RandRadialGain", {"walk": (0.2, 0.5), "lowpass": (0.5, 1.0)}),

@@ -58,6 +58,11 @@ class TestEveryTransform:
         for v in (volume() * 1e-30, volume() * 1e30, torch.zeros(1, 16, 16, 16), torch.full((1, 16, 16, 16), 1e30)):
             assert bool(kind.make()(v.to(dtype)).isfinite().all())
 
+    def test_halves_at_their_limit_stay_finite(self, kind):
+        for v in (volume() * 65000, volume() * 6e-8, torch.full((1, 16, 16, 16), -65504.0)):
+            for half in (v.half(), v.half().numpy()):
+                assert np.isfinite(np.asarray(kind.make()(half))).all()
+
     def test_it_does_something_and_leaves_the_input_alone(self, kind):
         v = volume()
         assert not torch.allclose(kind.make()(v), v, atol=1e-3)

@@ -113,6 +113,26 @@ def test_snr_does_not_depend_on_the_scale_of_the_volume(scale, stage, how):
     torch.testing.assert_close(got, expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
 
 
+@pytest.mark.parametrize("stage", ["before", "after", "split"])
+@pytest.mark.parametrize("how", [{}, {"band": (0.0, 0.4)}, {"region": "mask"}], ids=str)
+def test_noise_does_not_follow_a_power_out_of_its_limits(stage, how):
+    """A box that holds little, or a bead, is imaged with the noise of one at the limit; within them nothing changes."""
+    v, mask = particle(), mask_of(particle())
+
+    def noise(scale, limits):
+        snr = T.RandSNR(0.3, stage=stage, signal_power=limits, **how)
+        optics = T.CTF(3.0, voxel_size=VOXEL)
+        both = T.FourierCompose([snr, optics]).set_random_state(1)(v * scale, mask=mask)
+        return both - T.FourierCompose([optics])(v * scale)
+
+    own = band_power(v, *how["band"]) if "band" in how else float(power(v, mask > 0 if "region" in how else mask >= 0))
+    plain = noise(1.0, None)
+    close = {"atol": 1e-4 * float(plain.abs().max()), "rtol": 1e-4}
+    torch.testing.assert_close(noise(1.0, (0.5 * own, 2 * own)), plain, **close)
+    torch.testing.assert_close(noise(0.1, (own, 2 * own)), plain, **close)
+    torch.testing.assert_close(noise(5.0, (0.5 * own, own)), plain, **close)
+
+
 def test_before_carries_the_ctfs_zeros_and_after_does_not():
     noise_only = torch.zeros(1, 64, 64, 64)
     spectra = {}

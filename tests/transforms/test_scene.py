@@ -1,4 +1,4 @@
-"""Gold beads, fields of density and ice gradients: what each promises."""
+"""Gold beads and their streaks, fields of density and ice gradients: what each promises."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 import monai_cryo.transforms as T  # noqa: N812
+from monai_cryo.physics import bead_streaks
 
 VOXEL = 13.68
 
@@ -53,6 +54,35 @@ class TestGoldBead:
         for bad in ({"radius_a": 0}, {"amplitude": (0, 2)}, {"voxel_size": -1}):
             with pytest.raises(ValueError, match=next(iter(bad))):
                 T.RandGoldBead(**bad)
+
+
+class TestStreaks:
+    def test_they_are_those_of_the_bead_drawn(self):
+        batch, transform = volumes(6), T.RandStreaks(distance_vox=(12.0, 40.0), voxel_size=VOXEL)
+        draws = drawn(transform, 6)
+        added = transform.apply(batch, draws) - batch
+        assert len({float(a.std()) for a in added}) == 6
+        for one, draw in zip(added, draws, strict=True):
+            direction, count = math.radians(draw["direction_deg"]), round(180 / draw["step_deg"])
+            distance = draw["distance_vox"] + 10 * math.sqrt(2)  # from the corner
+            z, x = distance * math.cos(direction), distance * math.sin(direction)
+            tilts = draw["first_deg"] + 180 / count * np.arange(count)
+            expected = bead_streaks((20,) * 3, VOXEL, draw["sigma_a"], (z, 20 * draw["height"], x), tilts)
+            torch.testing.assert_close(one[0], draw["amplitude"] * expected, atol=1e-5, rtol=1e-4)
+
+    def test_ranges_and_voxel_size(self):
+        draws = drawn(T.RandStreaks((10.0, 20.0), (1.0, 100.0), (30.0, 60.0), (2.0, 3.0)), 300)
+        ranges = {"sigma_a": (10, 20), "amplitude": (1, 100), "distance_vox": (30, 60), "step_deg": (2, 3)}
+        for name, (low, high) in ranges.items():
+            values = np.array([d[name] for d in draws])
+            assert low <= values.min() < low + 0.1 * (high - low)
+            assert high - 0.15 * (high - low) < values.max() <= high
+        assert np.median([d["amplitude"] for d in draws]) == pytest.approx(10, rel=0.3)  # log-uniform
+        with pytest.raises(ValueError, match="RandStreaks needs the voxel size"):
+            T.RandStreaks()(volumes()[0])
+        for bad in ({"sigma_a": 0}, {"amplitude": -1}, {"distance_vox": 0}, {"step_deg": 0.1}, {"voxel_size": -1}):
+            with pytest.raises(ValueError, match=next(iter(bad))):
+                T.RandStreaks(**bad)
 
 
 class TestDensityField:
