@@ -187,7 +187,7 @@ class RandSNR(RandDrawable, FourierStep):
 
 
 class AddNoise(RandSNR):
-    """Add Gaussian noise at one given SNR; the options are those of :class:`RandSNR`, each a single value."""
+    """Add Gaussian noise at one given SNR; options as of :class:`RandSNR`, without its limits, each a single value."""
 
     def __init__(
         self,

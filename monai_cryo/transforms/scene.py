@@ -179,7 +179,7 @@ class RandDensityField(RandDrawable):
         Random numbers along each axis, >= 2: the field bends about that many times across the box.
     keep_empty
         Leave a box that holds nothing as it is: its image is noise alone then, not a field as far above the noise as a
-        particle is (:class:`~.noise.RandSNR` measures noise by what the box holds).
+        particle is (:class:`~.noise.RandSNR` measures noise by what the box holds, unless limited).
     prob
         Probability that an item has a field.
 

@@ -130,6 +130,51 @@ def test_what_was_cut_off_goes_on(written, library, tmp_path, lives):
     assert contents(folder) == contents(written)
 
 
+@pytest.mark.parametrize("lives", [1, 2])
+def test_what_was_killed_goes_on_to_the_same_bytes(written, library, tmp_path, lives):
+    """By SIGKILL, in the middle of a shard: nothing of Python's runs after it."""
+    folder = tmp_path / "set"
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_simulated as t
+
+class Killed(t.Imaging):
+    def __call__(self, batch):
+        if not self.lives:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(batch)
+
+t.write(Path({str(folder)!r}), t.load_templates(voxel_size=30.0, box=16), Killed({lives}), shards=2)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == -9, done.stderr
+    assert not (folder / "dataset.json").exists()
+    assert len(list(folder.rglob("*.mrc"))) == 16 * lives
+    write(folder, library, shards=2)
+    assert contents(folder) == contents(write(tmp_path / "other", library, shards=2).parent)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_samples(tmp_path):
+    program = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_simulated as t
+
+library = t.load_templates(voxel_size=30.0, box=16)
+imaging = t.Imaging(10**6)
+for number in (300, 3000):
+    dataset = t.TemplateDataset(library, number, 3, "test", balanced=True)
+    t.write_simulated({str(tmp_path)!r} + f"/{{number}}", dataset, imaging, contrast="dark", shards=3)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    few, many = (int(line) / 1024 for line in done.stdout.split())
+    assert many - few < 16, f"{few:.0f} MiB of 300 samples, {many:.0f} MiB of 3000"
+
+
 def test_a_whole_set_is_left_alone(written, library):
     assert write(written, library, Imaging(0)) == written / "dataset.json"
 

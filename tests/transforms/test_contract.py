@@ -58,6 +58,22 @@ class TestEveryTransform:
         for v in (volume() * 1e-30, volume() * 1e30, torch.zeros(1, 16, 16, 16), torch.full((1, 16, 16, 16), 1e30)):
             assert bool(kind.make()(v.to(dtype)).isfinite().all())
 
+    def test_corners_of_all_ranges_stay_finite(self, random_kind):
+        """All ranges pinned to their lower ends, all to their upper ones, and each alone to either."""
+        known = inspect.signature(getattr(T, random_kind.name)).parameters
+        values = {name: p.default for name, p in known.items()} | random_kind.options
+        ranges = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value)
+        }
+        assert ranges
+        corners = [{name: value[end] for name, value in ranges.items()} for end in (0, 1)]
+        corners += [{name: value[end]} for name, value in ranges.items() for end in (0, 1)]
+        for corner in corners:
+            result = random_kind.make(**{name: (value, value) for name, value in corner.items()})(volume())
+            assert bool(torch.as_tensor(result).isfinite().all()), corner
+
     def test_halves_at_their_limit_stay_finite(self, kind):
         for v in (volume() * 65000, volume() * 6e-8, torch.full((1, 16, 16, 16), -65504.0)):
             for half in (v.half(), v.half().numpy()):
