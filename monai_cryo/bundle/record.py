@@ -13,7 +13,7 @@ from monai.transforms import Transform
 from torch import Tensor, nn
 
 from monai_cryo._described import Described
-from monai_cryo._typing import parse_contrast
+from monai_cryo._typing import Precision, check_word, parse_contrast
 from monai_cryo.bundle.builder import build_network, build_transform, describe_network, describe_transform
 from monai_cryo.bundle.limits import no_larger_than
 from monai_cryo.bundle.pretrained import load_pretrained
@@ -189,6 +189,8 @@ class TrainedModel:
             If it cannot be built from the record, or the weights are not its own.
         """
         config = self.facts["network"]
+        if precision is not None:
+            check_word("precision", precision, Precision)
         try:
             network = self._built(config, precision)
             if one_tensor and type(network) is TwoBranchNet:

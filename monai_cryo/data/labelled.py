@@ -15,6 +15,7 @@ from monai.transforms import MapTransform
 
 from monai_cryo._described import Described
 from monai_cryo._typing import Contrast, parse_contrast
+from monai_cryo.io.confine import confined
 from monai_cryo.physics.fourier import voxel_size_zyx
 
 __all__ = ["CheckMaskd", "FillMaskd", "LabelledData", "load_labelled"]
@@ -111,7 +112,7 @@ def load_labelled(
         if row.get("label"):
             item["mask"] = row["label"]
         for key in ("image", "mask"):
-            if key in item and not Path(item[key]).is_file():
+            if key in item and not confined(Path(item[key]), path).is_file():
                 raise FileNotFoundError(f"{path}: item {number} names {item[key]}, which does not exist")
         items.append(item)
     if not items:

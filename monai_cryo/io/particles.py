@@ -35,6 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from monai_cryo._typing import check_word
+from monai_cryo.io.confine import confined
 from monai_cryo.io.star import ParticleStar
 
 __all__ = [
@@ -207,7 +208,7 @@ def particle_images(star: ParticleStar, root: str | os.PathLike[str] | None = No
         images.append(ParticleImage(Path(file), int(number) - 1 if at else None))
     folders = star.path.resolve().parents
     base = Path(root) if root is not None else next((f for f in folders if (f / images[0].path).is_file()), folders[0])
-    images = [ParticleImage(base / image.path, image.section) for image in images]
+    images = [ParticleImage(confined(base / image.path, star.path), image.section) for image in images]
     missing = sorted({str(image.path) for image in images if not image.path.is_file()})
     if missing:
         raise FileNotFoundError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gemmi
 
+from monai_cryo.io.confine import confined
 from monai_cryo.io.star import read_document
 
 __all__ = ["ListedTomogram", "read_tomogram_list"]
@@ -119,7 +120,8 @@ def read_tomogram_list(path: str | os.PathLike[str]) -> dict[str, ListedTomogram
 
 def _find(file: Path, named: str) -> Path:
     folders = file.resolve().parents
-    return next((folder / named for folder in folders if (folder / named).is_file()), file.parent / named)
+    found = next((folder / named for folder in folders if (folder / named).is_file()), file.parent / named)
+    return confined(found, file)
 
 
 def _positive(file: Path, name: str, label: str, text: str) -> float:

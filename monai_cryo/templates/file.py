@@ -18,6 +18,7 @@ from tqdm import tqdm
 from monai_cryo._refusals import is_refusal
 from monai_cryo._typing import parse_contrast
 from monai_cryo.io.atomic import write_text
+from monai_cryo.io.confine import confined
 from monai_cryo.io.header import VOXEL_SIZES_A
 from monai_cryo.io.mrc import SUFFIXES, write_mrc
 from monai_cryo.physics.density import atoms_to_density
@@ -277,7 +278,7 @@ def _locate(file: Path, class_name: str, item: Mapping[str, Any]) -> tuple[Path,
     if source.startswith(("pdb:", "emdb:")):
         path, name = locate(source), source.replace(":", "_").lower()
     else:
-        path = file.parent / os.path.expanduser(source)
+        path = confined(file.parent / os.path.expanduser(source), file)
         name = path.name.removesuffix(".gz").rpartition(".")[0]
     if not path.is_file():
         raise FileNotFoundError(f"{file}: class {class_name!r}: no such source {path}")

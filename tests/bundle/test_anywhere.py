@@ -26,20 +26,22 @@ TINY = {
     "val_length": 5,
     "precision": "float32",
 }
+EACH_ALONE = {"dataset_dir": "boxes", "batch_size": 1}
 TRAINED = {"model.pt", "checkpoint.pt", "metrics.json", "predictions.png", "parameters.csv"}
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Go to a folder with a labelled subtomogram and a tomogram in it."""
+    """Go to a folder with two labelled subtomograms and two tomograms in it."""
     rng = np.random.default_rng(0)
     for folder, shape in (("boxes", (40, 40, 40)), ("tomograms", (16, 24, 48))):
         (tmp_path / folder).mkdir()
-        write_mrc(tmp_path / folder / "x.mrc", rng.normal(size=shape).astype(np.float32), 13.68)
+        for name in ("x", "y"):
+            write_mrc(tmp_path / folder / f"{name}.mrc", rng.normal(size=shape).astype(np.float32), 13.68)
     mask = np.zeros((40, 40, 40), np.int8)
     mask[12:28, 12:28, 12:28] = 1
     write_mrc(tmp_path / "mask.mrc", mask, 13.68)
-    items = [{"image": "x.mrc", "label": "../mask.mrc", "class": "ribosome"}]
+    items = [{"image": f"{name}.mrc", "label": "../mask.mrc", "class": "ribosome"} for name in ("x", "y")]
     (tmp_path / "boxes" / "dataset.json").write_text(json.dumps({"contrast": "protein dark", "test": items}))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -53,9 +55,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train quick", "train", TINY, TRAINED),
         ("train fixed_parameters", "train", TINY, TRAINED),
         ("train robust", "train", TINY, TRAINED),
-        ("evaluate", "infer", {"dataset_dir": "boxes"}, {"metrics.json", "predictions.png"}),
-        ("inference", "infer", {"dataset_dir": "boxes"}, {"predictions.csv"}),
-        ("tomogram", None, {"tomograms": "tomograms"}, {"x_labels.mrc", "picks.csv"}),
+        ("evaluate", "infer", EACH_ALONE, {"metrics.json", "predictions.png"}),
+        ("inference", "infer", EACH_ALONE, {"predictions.csv"}),
+        ("tomogram", None, {"tomograms": "tomograms"}, {"x_labels.mrc", "y_labels.mrc", "picks.csv"}),
     ],
 )
 def test_every_config_from_another_folder(
@@ -66,30 +68,38 @@ def test_every_config_from_another_folder(
     options: dict[str, object],
     left: set[str],
 ) -> None:
-    """Its smallest job leaves its results where the config says, below the current folder."""
+    """Two iterations leave their results where the config says, below the current folder; a training goes on."""
     before = set(bundle_root.rglob("*"))
-    flow = ConfigWorkflow(
-        workflow_type=kind,
-        config_file=[str(bundle_root / "configs" / f"{name}.yaml") for name in names.split()],
-        meta_file=str(bundle_root / "configs" / "metadata.json"),
-        logging_file=str(bundle_root / "configs" / "logging.conf"),
-        bundle_root=str(bundle_root),
-        device="$torch.device('cpu')",
-        **options,
-    )
-    flow.initialize()
-    try:
-        flow.run()
-        assert not flow.check_properties()  # those that MONAI wants of a training and of an inference
-    finally:
-        flow.finalize()
+
+    def run(**more: object) -> ConfigWorkflow:
+        flow = ConfigWorkflow(
+            workflow_type=kind,
+            config_file=[str(bundle_root / "configs" / f"{name}.yaml") for name in names.split()],
+            meta_file=str(bundle_root / "configs" / "metadata.json"),
+            logging_file=str(bundle_root / "configs" / "logging.conf"),
+            bundle_root=str(bundle_root),
+            device="$torch.device('cpu')",
+            **{**options, **more},
+        )
+        flow.initialize()
+        try:
+            flow.run()
+            assert not flow.check_properties()  # those that MONAI wants of a training and of an inference
+        finally:
+            flow.finalize()
+        return flow
+
+    run()
     (results,) = (elsewhere / "runs").iterdir()
     assert left <= {path.name for path in results.iterdir()}
+    if kind == "train":  # longer than it was meant to be, whatever its schedule
+        state = run(max_epochs=2, resume="auto").parser.get_parsed_content("train#trainer").state
+        assert (state.epoch, state.iteration) == (2, 4)
     assert before == set(bundle_root.rglob("*"))
 
 
 @pytest.mark.slow
-def test_the_installed_wheel_trains(bundle_root: Path, elsewhere: Path) -> None:
+def test_all_configs_of_the_installed_wheel(bundle_root: Path, elsewhere: Path) -> None:
     """Built offline, installed beside the packages that are there, it finds its own bundle."""
 
     def run(*command: object, folder: Path = elsewhere) -> str:
@@ -104,7 +114,17 @@ def test_the_installed_wheel_trains(bundle_root: Path, elsewhere: Path) -> None:
     run("pip", "install", "-qq", "--no-index", "--no-deps", "--target", elsewhere / "installed", wheel)
     installed = Path(run("monai_cryo", "bundle").strip())
     assert installed.is_relative_to(elsewhere / "installed")
-    with_quick = [str(installed / "configs" / f"{name}.yaml") for name in ("train", "quick")]
-    options = [word for name, value in TINY.items() for word in (f"--{name}", value)]
-    run("monai.bundle", "run", "training", "--bundle_root", installed, "--config_file", with_quick, *options)
-    assert {path.name for path in (elsewhere / "runs" / "quick").iterdir()} >= TRAINED
+    for begin, names, options, left in (
+        ("training", "train quick", TINY, TRAINED),
+        ("training", "train fixed_parameters", TINY, TRAINED),
+        ("training", "train robust quick", TINY, TRAINED),
+        ("evaluating", "evaluate", EACH_ALONE, {"metrics.json"}),
+        ("inferring", "inference", EACH_ALONE, {"predictions.csv"}),
+        ("inferring", "tomogram", {"tomograms": "tomograms"}, {"picks.csv"}),
+    ):
+        configs = [str(installed / "configs" / f"{name}.yaml") for name in names.split()]
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        results = elsewhere / "results" / names.replace(" ", "_")
+        words += ["--output_dir", results]
+        run("monai.bundle", "run", begin, "--bundle_root", installed, "--config_file", configs, *words)
+        assert {path.name for path in results.iterdir()} >= left

@@ -103,6 +103,12 @@ def test_the_precision_is_the_machines():
     assert build_network(facts["network"], "bfloat16").precision == "bfloat16"
 
 
+def test_a_precision_that_there_is_not_is_what_is_refused(tmp_path):
+    model = read_model(save(tmp_path / "m.pt", record().build().state_dict()))
+    with pytest.raises(ValueError, match=r"^precision must be one of .*, got 'half'$"):
+        model.network("half")
+
+
 def test_a_network_that_was_built_already_is_refused():
     with pytest.raises(ValueError, match="say `_mode_: callable` beside its _target_"):
         describe_network(TINY())
