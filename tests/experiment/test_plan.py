@@ -73,7 +73,7 @@ def test_tilts_are_weighted(name, power):
     assert wedge.cosine_power == power
 
 
-@pytest.mark.parametrize(("name", "limits"), [("robust", (0.04, 0.12)), ("noise_by_content", None)])
+@pytest.mark.parametrize(("name", "limits"), [("robust", None), ("noise_limited", (0.04, 0.12))])
 def test_noise_follows_what_a_box_holds_or_not(name, limits):
     noise = parsed(name).get_parsed_content("simulation::transforms::5::transforms::0")
     assert noise.signal_power == limits
