@@ -17,7 +17,7 @@ import monai_cryo.transforms as T  # noqa: N812
 from monai_cryo import physics
 from monai_cryo.physics.membrane import bilayer
 from monai_cryo.physics.tilt_series import project, tilt_angles, weighted_back_projection
-from monai_cryo.templates import BOX, TemplateLibrary, load_templates
+from monai_cryo.templates import BOX, TemplateLibrary, load_templates, random_complexes
 from monai_cryo.templates import VOXEL_SIZE as VOXEL
 
 EDGE = 10 * physics.nyquist(VOXEL)  # Nyquist in 1/nm
@@ -251,6 +251,31 @@ def _crowded(library: TemplateLibrary) -> Figure:
     return figure
 
 
+def _strangers(library: TemplateLibrary) -> Figure:
+    figure, axes = _figure(6, 2.4)
+    half = BOX * VOXEL / 20
+    made_up = random_complexes(4, (300.0, 2000.0), VOXEL, BOX, class_name="distractors", seed=2)
+    for ax, member in zip(axes, made_up, strict=False):
+        _show(ax, member.padded(BOX)[0].sum(dim=1), "made up, projected", half, ("x (nm)", "z (nm)"))
+    drawn = {"sigma_a": 25.0, "amplitude": 60.0, "distance_vox": 40.0, "direction_deg": 30.0}
+    drawn |= {"height": 0.0, "step_deg": 3.0, "first_deg": -90.0}
+    particle = _particle(library)
+    crossed = T.RandStreaks(voxel_size=VOXEL).apply(particle[None], [drawn])[0]
+    optics = T.FourierCompose([T.AddNoise(4.0, band=(0.0, 0.4), stage="after"), T.CTF(3.0), T.MissingWedge()], VOXEL)
+    image = torch.as_tensor(optics.set_random_state(1)(crossed))
+    _show(
+        axes[4],
+        crossed[0, :, BOX // 2],
+        "streaks of a bead outside",
+        half,
+        ("x (nm)", "z (nm)"),
+        vmin=-1,
+        vmax=2,
+    )
+    _show(axes[5], image[0, :, BOX // 2], "imaged", half, ("x (nm)", "z (nm)"))
+    return figure
+
+
 def _tilt_series(library: TemplateLibrary) -> Figure:
     figure, axes = _figure(6, 2.4)
     half = BOX * VOXEL / 20
@@ -279,6 +304,7 @@ PICTURES: dict[str, Callable[[TemplateLibrary], Figure]] = {
     "pose": _pose,
     "membrane": _membrane,
     "scene": _scene,
+    "strangers": _strangers,
     "crowded": _crowded,
     "tilt_series": _tilt_series,
 }
