@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monai_cryo.io.atomic import replacing, write_text
 from monai_cryo.io.columns import parameter_columns
+from monai_cryo.io.confine import confined
 from monai_cryo.io.curves import measure_noise_spectrum, read_mtf
 from monai_cryo.io.folder import check_folder, clear_leftovers, hold_folder
 from monai_cryo.io.monai_mrc import MRCReader, MRCWriter
@@ -45,6 +46,7 @@ __all__ = [
     "Tomogram",
     "check_folder",
     "clear_leftovers",
+    "confined",
     "coordinate_columns",
     "cut_boxes",
     "has_mrc_suffix",

@@ -122,7 +122,7 @@ def _large(mask: NDArray[np.bool_], *, faces_only: bool) -> tuple[NDArray[np.boo
 
 
 def to_box(
-    density: Array, mask: NDArray[np.bool_], centre: NDArray[np.int_], shape: Sequence[int] | None, path: Path
+    density: Array, mask: NDArray[np.bool_], centre: NDArray[np.int_], shape: Sequence[int] | None, path: Path | str
 ) -> tuple[Tensor, Tensor]:
     """Put voxel `centre` on ``N // 2`` of the box, which None makes the smallest odd one with a margin of one zero."""
     reach = np.abs(np.argwhere(density > 0) - centre).max(axis=0)
