@@ -230,5 +230,6 @@ def _voxel_size(header: Any) -> Triple | None:
         if value == 0:
             return None
         digits = (float(f"{value:.{n}g}") for n in range(1, 10))
-        sizes.append(next((d for d in digits if np.float32(d * intervals) == cell), value))
+        with np.errstate(over="ignore"):  # a cell near the largest float, rounded up
+            sizes.append(next((d for d in digits if np.float32(d * intervals) == cell), value))
     return sizes[0], sizes[1], sizes[2]

@@ -103,3 +103,13 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, read: obj
         assert is_refusal(error.value)
     with pytest.raises(FileNotFoundError, match=r"none\.mrc: no such"):
         read(tmp_path / "none.mrc")  # type: ignore[operator]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_cell_near_the_largest_float_is_refused_without_a_warning(tmp_path):
+    """Rounded up to few digits, its size is beyond float32."""
+    path = tmp_path / "cell.mrc"
+    path.write_bytes(header(4, cell=float(np.finfo(np.float32).max)) + bytes(4 * 4**3))
+    for read in (read_mrc, open_tomogram):
+        with pytest.raises(ValueError, match=r"voxel size .* 8.50706e\+37"):
+            read(path)
