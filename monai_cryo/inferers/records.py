@@ -86,8 +86,10 @@ def read_record(path: str | os.PathLike[str]) -> TomogramRecord | None:
         If the file is something else.
     """
     file = Path(path)
-    if not file.is_file():
+    if not file.exists():
         return None
+    if not file.is_file():
+        raise ValueError(f"{file} is no file, expected the record of a tomogram: name another output folder")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         picks = content.pop("picks")

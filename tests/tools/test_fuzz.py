@@ -122,6 +122,9 @@ def test_what_is_no_file_or_empty_is_refused_by_every_reader(name: str, kind: st
     path.unlink(missing_ok=True)
     if kind != "nothing":
         {"folder": Path.mkdir, "pipe": os.mkfifo, "empty": Path.touch}[kind](path)
+    if (name, kind) == ("record", "nothing"):  # of a tomogram that was not read yet
+        assert READERS[name].read(path) is None
+        return
     with pytest.raises(Exception, match=path.name) as error:
         READERS[name].read(path)
     assert is_refusal(error.value)
