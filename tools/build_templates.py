@@ -42,8 +42,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "4v5d": {"resolution_a": 20.0},
     "4v8r": {"resolution_a": 20.0, "chains": "A*"},
 }
-#: library -> class -> structures, or the options of what is drawn anew
 COMPLEXES = {"procedural": "complexes", "number": 24, "mass_kda": [150, 2000], "seed": 0}
+#: library -> class -> structures, or the options of what is drawn anew
 LIBRARIES: dict[str, dict[str, Any]] = {
     "templates": {
         "ribosome": ["6qzp"],

@@ -15,7 +15,7 @@ from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.transforms.arrays import to_mask
 from monai_cryo.transforms.base import Draw, Drawable, Parameters, RandDrawable
 from monai_cryo.transforms.dictionary import RandDictTransform
-from monai_cryo.transforms.geometry import array_axes, array_voxel_size
+from monai_cryo.transforms.geometry import array_axes, array_voxel_size, needed_voxel_size
 from monai_cryo.transforms.plan import FourierPlan, Grid, grid_of
 
 
@@ -117,11 +117,8 @@ def image(
     """
     chosen = list(steps)
     for step, _ in chosen:
-        if voxel_size is None and step.needs_voxel_size:
-            raise ValueError(
-                f"{type(step).__name__} needs the voxel size: pass voxel_size in Å, or a MetaTensor whose affine "
-                "carries it"
-            )
+        if step.needs_voxel_size:
+            needed_voxel_size(step, voxel_size)
     plan = FourierPlan(batch, grid_of(batch, voxel_size or (1.0, 1.0, 1.0), axes), mask)
     for filters in (True, False):  # noise is scaled to a signal that has passed the filters
         for step, parameters in chosen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from monai_cryo.physics.fourier import voxel_size_zyx
 ZYX: tuple[Axis, Axis, Axis] = ("z", "y", "x")
 #: entry of a pose's record: the matrix (3, 3), in physical space, by which it turned and stretched the affine
 TURN = "turn"
+Size = TypeVar("Size")
 
 
 def grid_affine(img: MetaTensor) -> Tensor:
@@ -41,6 +42,16 @@ def array_voxel_size(img: NdarrayOrTensor) -> tuple[float, float, float] | None:
     size = voxel_size_zyx([round(v, 6) for v in size.tolist()])
     # no cryo-EM voxel is that close to 1 Å by nature
     return None if np.allclose(size, 1.0, atol=1e-3) else size
+
+
+def needed_voxel_size(transform: object, voxel_size: Size | None) -> Size:
+    """Return what a transform was given as its voxel size, or its array says; refuse where neither is known."""
+    if voxel_size is None:
+        raise ValueError(
+            f"{type(transform).__name__} needs the voxel size: pass voxel_size in Å, or a MetaTensor whose affine "
+            "carries it"
+        )
+    return voxel_size
 
 
 def array_axes(img: NdarrayOrTensor) -> tuple[Axis, Axis, Axis]:

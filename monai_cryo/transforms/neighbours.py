@@ -68,7 +68,7 @@ class RandNeighbours(RandDrawable):
         membrane stay, so that none of them is what the box itself holds.
     concentration
         How mixed a crowd is: the weights of each item's neighbours are drawn from a Dirichlet distribution about those
-        of the templates, whose parameters add up to this, >= 0.5. At 3.6 one or two kinds make most of a crowd, as
+        of the templates, whose parameters add up to this, >= 0.05. At 3.6 one or two kinds make most of a crowd, as
         ribosomes do in a cell; the larger, the more every crowd is like the others. None: the same weights for all.
     overlap
         Largest share of a neighbour's own voxels that may meet what is there already, 0..1.
@@ -120,7 +120,7 @@ class RandNeighbours(RandDrawable):
         self.distance_vox = None if distance_vox is None else parse_range("distance_vox", distance_vox, low=0)
         self.clearance_vox = parse_number("clearance_vox", clearance_vox, 0.0)
         # below, a crowd is of one kind anyway, and the draw of it may vanish
-        self.concentration = None if concentration is None else parse_number("concentration", concentration, 0.5)
+        self.concentration = None if concentration is None else parse_number("concentration", concentration, 0.05)
         self.overlap = parse_number("overlap", overlap, 0.0, 1.0)
         self.amplitude = parse_positive("amplitude", amplitude)
         self.membrane_prob = parse_number("membrane_prob", membrane_prob, 0.0, 1.0)

@@ -15,7 +15,7 @@ from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.physics.scene import background, bead_streaks, smooth_field, sphere
 from monai_cryo.transforms.base import Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import RandDictTransform
-from monai_cryo.transforms.geometry import array_voxel_size
+from monai_cryo.transforms.geometry import array_voxel_size, needed_voxel_size
 from monai_cryo.transforms.ranges import (
     Range,
     draw_seed,
@@ -76,11 +76,7 @@ class RandGoldBead(RandDrawable):
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Put beads into a batch of clean densities (B, C, D, H, W)."""
-        voxel_size = self.voxel_size or context.get("voxel_size")
-        if voxel_size is None:
-            raise ValueError(
-                "RandGoldBead needs the voxel size: pass voxel_size in Å, or a MetaTensor whose affine carries it"
-            )
+        voxel_size = needed_voxel_size(self, self.voxel_size or context.get("voxel_size"))
         radius, amplitude, position = (column(parameters, k, batch) for k in ("radius_a", "amplitude", "position"))
         filled = sphere(batch.shape, voxel_size, radius, position * torch.tensor(batch.shape[2:]).to(batch))
         brightest = batch.amax(dim=(2, 3, 4))
@@ -149,11 +145,7 @@ class RandStreaks(RandDrawable):
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Add streaks to a batch of clean densities (B, C, D, H, W)."""
-        voxel_size = self.voxel_size or context.get("voxel_size")
-        if voxel_size is None:
-            raise ValueError(
-                "RandStreaks needs the voxel size: pass voxel_size in Å, or a MetaTensor whose affine carries it"
-            )
+        voxel_size = needed_voxel_size(self, self.voxel_size or context.get("voxel_size"))
         result = batch.clone()
         for item, drawn in zip(result, parameters, strict=True):
             direction = math.radians(drawn["direction_deg"])

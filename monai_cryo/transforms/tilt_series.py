@@ -27,7 +27,7 @@ from monai_cryo.physics.wedge import check_tilt_range
 from monai_cryo.transforms.arrays import like, to_volume
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.ctf import CTF, RandCTF
-from monai_cryo.transforms.geometry import ZYX, array_axes, array_voxel_size
+from monai_cryo.transforms.geometry import ZYX, array_axes, array_voxel_size, needed_voxel_size
 from monai_cryo.transforms.mtf import MTF
 from monai_cryo.transforms.plan import Grid
 from monai_cryo.transforms.ranges import (
@@ -172,11 +172,7 @@ class RandTiltSeries(RandDrawable):
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Project, image and back-project a batch (B, C, D, H, W)."""
-        size = self.voxel_size or context.get("voxel_size")
-        if size is None:
-            raise ValueError(
-                "RandTiltSeries needs the voxel size: pass voxel_size in Å, or a MetaTensor whose affine carries it"
-            )
+        size = needed_voxel_size(self, self.voxel_size or context.get("voxel_size"))
         order = [context.get("axes", ZYX).index(axis) for axis in ZYX]
         shape = self.output_size or spatial_shape(batch.shape)
         volume = batch.permute(0, 1, *(2 + k for k in order))
