@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from monai_cryo.io.atomic import replacing
-from monai_cryo.io.header import EXPECTED, MRCHeader, Triple, read_header, truncated
+from monai_cryo.io.header import EXPECTED, MRCHeader, Triple, check_packed, read_header, truncated
 from monai_cryo.physics.fourier import VoxelSize, voxel_size_zyx
 
 __all__ = ["SUFFIXES", "has_mrc_suffix", "read_mrc", "write_mrc"]
@@ -163,8 +163,12 @@ def _data_block(header: MRCHeader) -> NDArray[Any]:
     with header.opener(header.path, "rb") as stream:
         stream.seek(header.offset)
         found = stream.readinto(array.reshape(-1).view(np.uint8))
-        if stream.read(1):
-            logger.warning("%s: longer than its header says, the rest is left unread", header.path)
+        if extra := len(stream.read(1)):
+            logger.warning("%s: longer than its header says, the rest is not used", header.path)
+        if not header.plain:  # its end holds the check sum
+            while chunk := stream.read(1 << 20):
+                extra += len(chunk)
+                check_packed(header.path, header.offset + header.bytes + extra)
     if found < header.bytes:
         raise truncated(header, found)
     return array.astype(header.dtype.newbyteorder("="), copy=False)
