@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import socket
+import time
 
 import pytest
 import torch
@@ -45,11 +46,8 @@ def test_several_processes_need_a_beginner(monkeypatch):
         join_ranks("cuda:3")
 
 
-def train(folder, ranks, options):
-    """Train, over gloo where there are several ranks, each forked as torchrun would start it in a SLURM job."""
-    if ranks == 1:
-        finish(start(folder / "run", options, ("train",)), folder / "run")
-        return
+def begin(folder, ranks, options):
+    """Start a training over gloo, each rank forked as torchrun would start it in a SLURM job."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -66,7 +64,15 @@ def train(folder, ranks, options):
         environment = {**common, "RANK": rank, "LOCAL_RANK": rank}
         given = {name: str(value) for name, value in environment.items()}
         processes.append(start(folder / "run", {**options, "device": "cpu"}, ("train", "multi_gpu_train"), given))
-    for process in processes:
+    return processes
+
+
+def train(folder, ranks, options):
+    """Train to the end, over gloo where there are several ranks."""
+    if ranks == 1:
+        finish(start(folder / "run", options, ("train",)), folder / "run")
+        return
+    for process in begin(folder, ranks, options):
         assert finish(process, folder / "run")
 
 
@@ -92,11 +98,19 @@ def test_two_ranks_train_as_one_process(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_ranks_go_on_as_if_never_cut(tmp_path):
+def test_a_killed_rank_ends_the_other_and_both_go_on_as_if_never_cut(tmp_path):
     """With dropout."""
-    options = {**ALIKE, "dropout": 0.5}
+    options = {**ALIKE, "dropout": 0.5, "max_epochs": 3}
     train(tmp_path / "whole", 2, options)
-    train(tmp_path / "cut", 2, {**options, "max_epochs": 1})
+    first, second = begin(tmp_path / "cut", 2, options)
+    checkpoint = tmp_path / "cut" / "run" / "checkpoint.pt"
+    while first.is_alive() and not checkpoint.is_file():
+        time.sleep(0.01)
+    second.kill()
+    first.join(60)
+    assert first.exitcode not in (None, 0)
+    done = torch.load(checkpoint, weights_only=True)["done"]["iteration"]
+    assert 0 < done < options["max_epochs"] * options["epoch_length"]
     train(tmp_path / "cut", 2, {**options, "resume": "auto"})
     whole, cut = left_by(tmp_path / "whole" / "run"), left_by(tmp_path / "cut" / "run")
     assert whole["scalars"]["train/loss"] == cut["scalars"]["train/loss"]
