@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -81,6 +81,8 @@ class SpectrumFilter:
                 fraction = frequency * 2
                 powers.append(power.double())
             release_pages(volume)
+        if not powers:
+            raise ValueError(f"expected an image, found one value in each box of {self.box} voxels that was looked at")
         median = torch.stack(powers).median(0).values
         weight = fraction.double().square()  # as a shell has points
         reach = self.transform.smooth_shells // 2
@@ -96,11 +98,8 @@ class SpectrumFilter:
             held = w.clamp(first, t.highest)
             power = curve_mtf(held, 1.0, self.spectrum)
             power = power.clamp(min=max(float(power.max()) / t.gain_cap**2, 1e-30))
-            target = (
-                torch.exp(-0.5 * (held / t.cutoff) ** 2) / held if t.target is None else curve_mtf(held, 1, t.target)
-            )
             slow = torch.where(w < first, 1 - torch.sinc(w / first), 1.0)
-            self._gains[shape] = (target * slow * (w <= t.highest) / power.sqrt()).float()
+            self._gains[shape] = (t.target_at(held) * slow * (w <= t.highest) / power.sqrt()).float()
         return self._gains[shape]
 
 
@@ -142,7 +141,6 @@ def normalize_tomogram(
     scratch: str | os.PathLike[str],
     *,
     negate: bool = False,
-    progress: Callable[[int, int], None] | None = None,
 ) -> NormalizedTomogram:
     """Return a volume as the network was trained to see it.
 
@@ -160,8 +158,6 @@ def normalize_tomogram(
         A file of plain float32 values to write where one is needed.
     negate
         The volume's contrast is the opposite of the model's.
-    progress
-        Called with (pieces done, pieces).
 
     Raises
     ------
@@ -185,15 +181,12 @@ def normalize_tomogram(
     assert isinstance(transform, NormalizeSpectrum)
     spectrum = SpectrumFilter(volume, transform, box)
     result = new_map(scratch, np.float32, volume.shape)
-    starts = list(product(*(range(0, n, _PIECE) for n in volume.shape)))
-    for done, start in enumerate(starts, 1):
+    for start in product(*(range(0, n, _PIECE) for n in volume.shape)):
         size = [min(_PIECE, n - s) for s, n in zip(start, volume.shape, strict=True)]
         target = tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))
         result[target] = spectrum.filtered(volume, start, size).numpy()
         for array in (volume, result):
             release_pages(array)
-        if progress is not None:
-            progress(done, len(starts))
     result.flush()
     return NormalizedTomogram(np.memmap(scratch, np.float32, "r", shape=volume.shape), lambda part: sign * part, window)
 

@@ -248,7 +248,7 @@ class TomogramReading:
         ratio = self.tomogram.voxel_size / self.voxel_size
         nearest, inside = [], []
         for old, new in zip((depth, height, width), self.volume.shape, strict=True):
-            at = np.rint((np.arange(old) - old // 2) * ratio + new // 2).astype(int)
+            at = np.floor((np.arange(old) - old // 2) * ratio + new // 2 + 0.5).astype(int)
             nearest.append(at.clip(0, new - 1))
             inside.append((at >= 0) & (at < new))
         with mapped_mrc(path, (depth, height, width), dtype, self.tomogram.voxel_size, self.tomogram.origin) as out:

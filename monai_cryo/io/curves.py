@@ -86,7 +86,7 @@ def measure_noise_spectrum(
     for path in paths:
         array, size, _ = read_mrc(path, voxel_size=voxel_size)
         volume = torch.as_tensor(np.asarray(array, dtype=np.float32))
-        size = voxel_size_zyx(size or voxel_size or 1.0)
+        size = voxel_size_zyx(size or 1.0)
         if float(volume.std()) == 0:
             raise ValueError(f"{path}: expected noise, found one value everywhere")
         frequency, power = radial_power_spectrum((volume - volume.mean()) / volume.std(), size, bins)

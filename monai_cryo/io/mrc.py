@@ -24,6 +24,8 @@ __all__ = ["SUFFIXES", "has_mrc_suffix", "read_mrc", "write_mrc"]
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".mrc", ".map", ".rec", ".mrcs", ".st")
+#: label in headers; mrcfile's own holds the time, and the same volume is to be the same bytes
+SIGNATURE = b"written by monai_cryo"
 
 
 def read_mrc(
@@ -155,7 +157,7 @@ def write_mrc(
         mrc.set_data(data)
         mrc.voxel_size = spacing[::-1]
         mrc.header.origin = start[::-1]
-        mrc.header.label[0] = b"written by monai_cryo"  # mrcfile's own holds the time: same volume, same bytes
+        mrc.header.label[0] = SIGNATURE
 
 
 def _data_block(header: MRCHeader) -> NDArray[Any]:

@@ -58,6 +58,7 @@ _COLUMNS = {
     "m": ("wrpCoordinateX1", "wrpCoordinateY1", "wrpCoordinateZ1"),
 }
 _ORIGIN = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
+_ORIGIN_PX = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")  # RELION 3.0 and before
 _SUBTOMOGRAM = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
 _PIXEL_SIZES = ("rlnTomoTiltSeriesPixelSize", "rlnMicrographPixelSize")
 
@@ -156,7 +157,7 @@ def positions(
     for value in np.unique(size):
         rows = size == value
         index[rows] = star_to_index(coordinates[rows], style, voxel_size, float(value), size_px)
-    return index - _offsets(star)[:, ::-1] / voxel_size
+    return index - _offsets(star, size)[:, ::-1] / voxel_size
 
 
 def tomogram_names(star: ParticleStar) -> list[str]:
@@ -257,10 +258,12 @@ def _pixel_sizes(star: ParticleStar) -> NDArray[np.float64]:
     raise ValueError(f"{star.path}: in which pixels the coordinates are is not said ({wanted}): pass pixel_size in Å")
 
 
-def _offsets(star: ParticleStar) -> NDArray[np.float64]:
+def _offsets(star: ParticleStar, pixel_sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     """What RELION subtracts from a coordinate, Å as (x, y, z)."""
     if not set(_ORIGIN) <= set(star.columns):
-        return np.zeros((len(star), 3))
+        if not set(_ORIGIN_PX) <= set(star.columns):
+            return np.zeros((len(star), 3))
+        return np.stack([star.numbers(label) for label in _ORIGIN_PX], 1) * pixel_sizes[:, None]
     offsets = np.stack([star.numbers(label) for label in _ORIGIN], 1)
     if set(_SUBTOMOGRAM) <= set(star.columns):
         angles = np.stack([star.numbers(label) for label in _SUBTOMOGRAM], 1)

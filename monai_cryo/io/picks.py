@@ -214,15 +214,22 @@ def write_copick(
     list
         The files.
 
+    Raises
+    ------
+    ValueError
+        If two of the classes have one name in copick.
+
     References
     ----------
     copick's ``CopickPicksFile`` and ``CopickPoint`` (copick.models), ``sanitize_name`` (copick.util.escape).
     """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    files = []
+    target, files = Path(folder), []
     owner = [_copick_name(part) for part in (user, session)]
-    for name in sorted(set(picks.names)):
+    names = sorted(set(picks.names))
+    if len({_copick_name(name) for name in names}) < len(names):
+        raise ValueError(f"copick would call two of the classes {', '.join(names)} the same: rename one")
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
         chosen = [n for n, other in enumerate(picks.names) if other == name]
         points = [
             {

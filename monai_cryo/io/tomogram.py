@@ -21,7 +21,7 @@ from torch import Tensor
 
 from monai_cryo.io.atomic import replacing
 from monai_cryo.io.header import check_voxel_size, read_header
-from monai_cryo.io.mrc import read_mrc
+from monai_cryo.io.mrc import SIGNATURE, read_mrc
 from monai_cryo.physics.resampling import covered_shape, evaluate, low_pass, same_voxel_size
 
 __all__ = [
@@ -81,7 +81,7 @@ def open_tomogram(path: str | os.PathLike[str], voxel_size: float | None = None)
     if voxel_size is not None:
         check_voxel_size(voxel_size)
     header = read_header(path, 3, believed=voxel_size is None)
-    sizes = header.voxel_size
+    sizes = header.voxel_size if voxel_size is None else (float(voxel_size),) * 3
     if voxel_size is None:
         if sizes is None or sizes == (1.0, 1.0, 1.0):
             raise ValueError(
@@ -202,6 +202,7 @@ def mapped_mrc(
         _allocate(temporary, temporary.stat().st_size, path)
         mrc.voxel_size = voxel_size
         mrc.header.origin = tuple(origin)[::-1]
+        mrc.header.label[0] = SIGNATURE
         yield mrc.data
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 VoxelSize = float | Sequence[float] | ArrayLike | Tensor
 
 AXES = (-3, -2, -1)
+#: a volume that varies by no more than so many roundings of its size is constant
+ROUNDING = 8
 
 
 def voxel_size_zyx(voxel_size: VoxelSize, name: str = "voxel_size") -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from monai_cryo.physics.detector import curve_mtf
-from monai_cryo.physics.fourier import centred, multiplicity, spatial_shape
+from monai_cryo.physics.fourier import ROUNDING, centred, multiplicity, spatial_shape
 
 
 def noise_amplitude(
@@ -152,7 +152,8 @@ def spectrum_variance(spectrum: Tensor, shape: Sequence[int], points: Tensor | N
     count = float(d * h * w)
     mean = spectrum[..., 0, 0, 0].abs().to(power.dtype) / count
     variance = power / count**2
-    return torch.where(variance.sqrt() > 1e-6 * mean, variance, 0)
+    rounding = ROUNDING * torch.finfo(spectrum.real.dtype).eps
+    return torch.where(variance.sqrt() > rounding * mean, variance, 0)
 
 
 def _power(spectrum: Tensor, width: int, points: Tensor | None) -> Tensor:
@@ -160,8 +161,7 @@ def _power(spectrum: Tensor, width: int, points: Tensor | None) -> Tensor:
     parts = torch.view_as_real(spectrum)
     if points is not None:
         chosen = parts.flatten(-4, -2).index_select(-2, points).square().sum(dim=-1)
-        weight = torch.full((width // 2 + 1,), 2.0, dtype=chosen.dtype, device=chosen.device)
-        weight[list(single_columns(width))] = 1
+        weight = multiplicity((1, 1, width), device=chosen.device).to(chosen.dtype)
         weight = weight[points % (width // 2 + 1)] * (points != 0)
         return chosen @ weight
     mean = parts[..., 0, 0, 0, :].clone()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from monai.utils import MetaKeys, TraceKeys
 from torch import Tensor
 
 from monai_cryo._typing import Axis
-from monai_cryo.physics.fourier import voxel_size_zyx
+from monai_cryo.physics.fourier import VoxelSize, voxel_size_zyx
 
 ZYX: tuple[Axis, Axis, Axis] = ("z", "y", "x")
 #: entry of a pose's record: the matrix (3, 3), in physical space, by which it turned and stretched the affine
@@ -52,6 +52,11 @@ def needed_voxel_size(transform: object, voxel_size: Size | None) -> Size:
             "carries it"
         )
     return voxel_size
+
+
+def array_geometry(img: NdarrayOrTensor, voxel_size: VoxelSize | None = None) -> dict[str, Any]:
+    """Return what imaging an array depends on: ``voxel_size`` (the given one, or its own) and ``axes``."""
+    return {"voxel_size": voxel_size or array_voxel_size(img), "axes": array_axes(img)}
 
 
 def array_axes(img: NdarrayOrTensor) -> tuple[Axis, Axis, Axis]:

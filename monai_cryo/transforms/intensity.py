@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from monai_cryo._typing import check_word
-from monai_cryo.physics.fourier import centred
+from monai_cryo.physics.fourier import ROUNDING, centred
 from monai_cryo.transforms.base import Drawable, Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.ranges import Range, parse_positive, parse_range, uniform
@@ -85,7 +85,7 @@ class Standardize(Drawable):
         if not bool(std.isfinite().all()):
             raise ValueError(f"Standardize expects finite values, found NaN or infinity in shape {tuple(batch.shape)}")
         # rounding noise on a constant volume must not be blown up to variance 1
-        constant = std <= 1e-6 * mean.abs() + torch.finfo(batch.dtype).tiny
+        constant = std <= ROUNDING * torch.finfo(std.dtype).eps * mean.abs() + torch.finfo(batch.dtype).tiny
         return difference.mul_(torch.where(constant, torch.zeros_like(std), 1 / std))
 
 

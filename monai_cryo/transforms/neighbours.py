@@ -18,11 +18,12 @@ from torch.nn.functional import max_pool3d
 from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.physics.membrane import bilayer
 from monai_cryo.physics.pose import bounding_radius, move, rotation_from_uniform
+from monai_cryo.physics.resampling import same_voxel_size
 from monai_cryo.physics.scene import pack_, positions_from_uniform
 from monai_cryo.transforms.arrays import to_mask
 from monai_cryo.transforms.base import Parameters, RandDrawable
 from monai_cryo.transforms.dictionary import RandDictTransform
-from monai_cryo.transforms.geometry import array_voxel_size
+from monai_cryo.transforms.geometry import array_geometry
 from monai_cryo.transforms.ranges import (
     Range,
     draw_seed,
@@ -119,6 +120,10 @@ class RandNeighbours(RandDrawable):
         self.count = parse_whole("count", low, 0), parse_whole("count", high, 0)
         self.distance_vox = None if distance_vox is None else parse_range("distance_vox", distance_vox, low=0)
         self.clearance_vox = parse_number("clearance_vox", clearance_vox, 0.0)
+        if self.distance_vox is not None and self.clearance_vox > self.distance_vox[1]:
+            raise ValueError(
+                f"clearance_vox must be no more than the largest distance_vox, got {clearance_vox} and {distance_vox}"
+            )
         # below, a crowd is of one kind anyway, and the draw of it may vanish
         self.concentration = None if concentration is None else parse_number("concentration", concentration, 0.05)
         self.overlap = parse_number("overlap", overlap, 0.0, 1.0)
@@ -129,7 +134,7 @@ class RandNeighbours(RandDrawable):
         self.side_density = parse_range("side_density", side_density, low=0)
         self.empty_prob = parse_number("empty_prob", empty_prob, 0.0, 1.0)
         self.voxel_size = None if voxel_size is None else voxel_size_zyx(voxel_size)
-        self.templates, self.weights = _read_templates(templates)
+        self.templates, self.weights = _read_templates(templates, self.voxel_size)
         self.radius_vox = [bounding_radius(density) for density, _ in self.templates]
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
@@ -166,7 +171,7 @@ class RandNeighbours(RandDrawable):
         return shares / shares.sum()
 
     def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return {"voxel_size": self.voxel_size or array_voxel_size(img)}
+        return array_geometry(img, self.voxel_size)
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Crowd a batch of clean densities (B, C, D, H, W).
@@ -280,7 +285,9 @@ class RandNeighbours(RandDrawable):
         return self._on_array(img, randomize, mask=to_mask(mask, img, "RandNeighbours"))
 
 
-def _read_templates(templates: Sequence[Any]) -> tuple[list[tuple[Tensor, Tensor]], list[float]]:
+def _read_templates(
+    templates: Sequence[Any], voxel_size: tuple[float, float, float] | None
+) -> tuple[list[tuple[Tensor, Tensor]], list[float]]:
     """Densities with masks, and the probability of each."""
     array = isinstance(templates, Tensor | np.ndarray) and templates.ndim > 0
     if not (array or isinstance(templates, Sequence)) or isinstance(templates, str):
@@ -301,6 +308,9 @@ def _read_templates(templates: Sequence[Any]) -> tuple[list[tuple[Tensor, Tensor
                 raise ValueError(
                     f"templates[{i}] must be a finite (d, h, w) that is not zero, got {tuple(density.shape)}"
                 )
+            own = getattr(t, "voxel_size", None)
+            if own is not None and voxel_size is not None and not same_voxel_size(own, voxel_size):
+                raise ValueError(f"templates[{i}] has voxels of {own:g} Å, expected {voxel_size} Å as given")
             mask = t.mask if isinstance(t, HasMask) else density > OCCUPIED * density.max()
             read.append((density, mask))
             weights.append(weight / len(members))

@@ -15,7 +15,7 @@ from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.physics.scene import background, bead_streaks, smooth_field, sphere
 from monai_cryo.transforms.base import Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import RandDictTransform
-from monai_cryo.transforms.geometry import array_voxel_size, needed_voxel_size
+from monai_cryo.transforms.geometry import ZYX, array_geometry, needed_voxel_size
 from monai_cryo.transforms.ranges import (
     Range,
     draw_seed,
@@ -72,7 +72,7 @@ class RandGoldBead(RandDrawable):
         }
 
     def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return {"voxel_size": self.voxel_size or array_voxel_size(img)}
+        return array_geometry(img, self.voxel_size)
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Put beads into a batch of clean densities (B, C, D, H, W)."""
@@ -137,26 +137,26 @@ class RandStreaks(RandDrawable):
             "direction_deg": uniform(state, (0.0, 360.0)),
             "height": uniform(state, (-0.5, 0.5)),
             "step_deg": uniform(state, self.step_deg),
-            "first_deg": uniform(state, (-90.0, -80.0)),
+            "phase": float(state.rand()),
         }
 
     def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return {"voxel_size": self.voxel_size or array_voxel_size(img)}
+        return array_geometry(img, self.voxel_size)
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Add streaks to a batch of clean densities (B, C, D, H, W)."""
         voxel_size = needed_voxel_size(self, self.voxel_size or context.get("voxel_size"))
+        order = [context.get("axes", ZYX).index(axis) for axis in ZYX]
+        depth, height, width = shape = [batch.shape[2 + k] for k in order]
         result = batch.clone()
         for item, drawn in zip(result, parameters, strict=True):
             direction = math.radians(drawn["direction_deg"])
-            distance = math.hypot(batch.shape[2], batch.shape[4]) / 2 + drawn["distance_vox"]
-            height = drawn["height"] * batch.shape[3]
-            position = (distance * math.cos(direction), height, distance * math.sin(direction))
+            distance = math.hypot(depth, width) / 2 + drawn["distance_vox"]
+            position = (distance * math.cos(direction), drawn["height"] * height, distance * math.sin(direction))
             count = max(1, round(180.0 / drawn["step_deg"]))
-            tilts = drawn["first_deg"] + 180.0 / count * np.arange(count)
-            item += drawn["amplitude"] * bead_streaks(batch.shape, voxel_size, drawn["sigma_a"], position, tilts).to(
-                item
-            )
+            tilts = -90.0 + 180.0 / count * (drawn["phase"] + np.arange(count))
+            streaks = bead_streaks(shape, [voxel_size[k] for k in order], drawn["sigma_a"], position, tilts)
+            item += drawn["amplitude"] * streaks.permute([order.index(k) for k in range(3)]).to(item)
         return result
 
 

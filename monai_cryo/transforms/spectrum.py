@@ -13,13 +13,13 @@ from torch import Tensor
 
 from monai_cryo._typing import Axis
 from monai_cryo.physics.detector import curve_mtf
-from monai_cryo.physics.fourier import irfft, multiplicity, rfft
+from monai_cryo.physics.fourier import ROUNDING, irfft, multiplicity, rfft
 from monai_cryo.physics.noise import band_points
 from monai_cryo.physics.wedge import missing_wedge
 from monai_cryo.transforms.base import Drawable, Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import FourierFilter
-from monai_cryo.transforms.geometry import ZYX, array_axes, array_voxel_size
+from monai_cryo.transforms.geometry import ZYX, array_geometry
 from monai_cryo.transforms.plan import Grid, grid_of
 from monai_cryo.transforms.ranges import (
     Range,
@@ -91,11 +91,13 @@ class NormalizeSpectrum(Drawable):
         self.tilt_range_deg = None if tilt_range_deg is None else parse_tilt_range("tilt_range_deg", tilt_range_deg)
 
     def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return {"voxel_size": array_voxel_size(img), "axes": array_axes(img)}
+        return array_geometry(img)
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Normalise a batch (B, C, D, H, W), each channel by its own spectrum."""
-        grid = grid_of(batch, context.get("voxel_size") or (1.0, 1.0, 1.0), context.get("axes", ZYX))
+        z, y, x = context.get("voxel_size") or (1.0, 1.0, 1.0)
+        largest = max(z, y, x)  # only ratios count, and the rounding of the rest must not decide otherwise
+        grid = grid_of(batch, (z / largest, y / largest, x / largest), context.get("axes", ZYX))
         points, fraction, measure, spread = _shells(
             grid.shape,
             grid.voxel_size,
@@ -111,7 +113,7 @@ class NormalizeSpectrum(Drawable):
         inside = spectrum.index_select(-1, points)
         # the variance is set at the end: until then squares stay within range
         inside = inside / inside.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(batch.dtype).tiny)
-        target = self._target(fraction).to(batch)
+        target = self.target_at(fraction).to(batch)
         if self.spectrum is not None:
             power = curve_mtf(fraction, 1.0, self.spectrum).to(batch)
         else:
@@ -127,10 +129,11 @@ class NormalizeSpectrum(Drawable):
         largest = batch.abs().amax(dim=(-3, -2, -1), keepdim=True)
         differs = batch.amax(dim=(-3, -2, -1), keepdim=True) - batch.amin(dim=(-3, -2, -1), keepdim=True)
         # rounding noise on a constant volume must not be blown up to variance 1
-        constant = (differs <= 1e-6 * largest) | (norm == 0)
+        constant = (differs <= ROUNDING * torch.finfo(batch.dtype).eps * largest) | (norm == 0)
         return result * torch.where(constant, torch.zeros_like(norm), count / norm)
 
-    def _target(self, fraction: Tensor) -> Tensor:
+    def target_at(self, fraction: Tensor) -> Tensor:
+        """Return the amplitude aimed at, at fractions of Nyquist above 0."""
         if self.target is not None:
             return curve_mtf(fraction, 1.0, self.target)
         return torch.exp(-0.5 * (fraction / self.cutoff).square()) / fraction
@@ -159,7 +162,8 @@ def _shells(
     bins = min(shape) // 2
     shells = max(1, int(np.ceil(highest * bins)))
     position = fraction * bins - 0.5  # 0 at the centre of the first shell
-    shell = position.round().long().clamp(0, shells - 1)
+    # the slack keeps frequencies that lie between two shells together
+    shell = (position + 0.5 + 1e-4).long().clamp(0, shells - 1)
     weight = multiplicity(shape)[points % (shape[2] // 2 + 1)].double()
     if tilt_range_deg is not None:
         # the physics calls the array's axes z, y, x
@@ -170,7 +174,10 @@ def _shells(
     near = (torch.arange(shells)[:, None] - torch.arange(shells)).abs() <= smooth // 2
     measure = (shell[:, None] == torch.arange(shells)).double() * weight[:, None]
     measure = measure @ near.double()
-    measure = measure / measure.sum(dim=0).clamp(min=1e-12)
+    total = measure.sum(dim=0)
+    # a shell that nothing was measured in has the power of the nearest
+    distance = (torch.arange(shells)[:, None] - torch.arange(shells)).abs() + shells * (total == 0)
+    measure = (measure / total.clamp(min=1e-12))[:, distance.argmin(dim=1)]
     spread = (1 - (position - torch.arange(shells)[:, None]).abs()).clamp(min=0)
     # before the first and behind the last centre the end's value holds
     spread[0, position < 0] = 1

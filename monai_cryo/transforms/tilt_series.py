@@ -27,7 +27,7 @@ from monai_cryo.physics.wedge import check_tilt_range
 from monai_cryo.transforms.arrays import like, to_volume
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.ctf import CTF, RandCTF
-from monai_cryo.transforms.geometry import ZYX, array_axes, array_voxel_size, needed_voxel_size
+from monai_cryo.transforms.geometry import ZYX, array_geometry, needed_voxel_size
 from monai_cryo.transforms.mtf import MTF
 from monai_cryo.transforms.plan import Grid
 from monai_cryo.transforms.ranges import (
@@ -154,7 +154,7 @@ class RandTiltSeries(RandDrawable):
         }
 
     def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return {"voxel_size": self.voxel_size or array_voxel_size(img), "axes": array_axes(img)}
+        return array_geometry(img, self.voxel_size)
 
     def apply(self, batch: Tensor, parameters: Sequence[Draw], **context: Any) -> Tensor:
         """Simulate from a batch (B, C, D, H, W) into (B, C, *output_size); items without a draw are only cut."""

@@ -17,6 +17,8 @@ from monai_cryo.transforms.fourier import FourierFilter
 from monai_cryo.transforms.plan import Grid
 from monai_cryo.transforms.ranges import Bounds, Range, parse_number, parse_range, parse_tilt_range, uniform
 
+_DRAWN = ("min_tilt_deg", "max_tilt_deg", "cosine_power")
+
 
 class MissingWedge(FourierFilter):
     """Take away what a tilt series does not sample.
@@ -106,9 +108,8 @@ class MissingWedge(FourierFilter):
         return self._ends(state)
 
     def _ends(self, state: np.random.RandomState) -> Parameters:
-        names = ("min_tilt_deg", "max_tilt_deg", "cosine_power")
         return {
-            name: uniform(state, bounds) for name, bounds in zip(names, (*self.ends, self.cosine_power), strict=True)
+            name: uniform(state, bounds) for name, bounds in zip(_DRAWN, (*self.ends, self.cosine_power), strict=True)
         }
 
     def transfer(self, grid: Grid, parameters: Sequence[Parameters]) -> Tensor:
@@ -134,8 +135,7 @@ class MissingWedge(FourierFilter):
             del options["tilt_axis"]
         wedge = dual_axis_wedge if self.dual_axis else missing_wedge
         single = torch.empty(0, device=grid.device)
-        names = ("min_tilt_deg", "max_tilt_deg", "cosine_power")
-        low, high, power = (column(parameters, name, single) for name in names)
+        low, high, power = (column(parameters, name, single) for name in _DRAWN)
         options.update(soft_edge_deg=self.soft_edge_deg, cosine_power=power)
         return wedge(grid.shape, low, high, **options).to(grid.dtype)
 

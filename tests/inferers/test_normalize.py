@@ -71,6 +71,10 @@ def test_contrast_is_turned_and_refusals_come_first(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
     with pytest.raises(ValueError, match="one value everywhere"):
         read(np.ones((50, 50, 50), np.float32), tmp_path)
+    hollow = np.ones((79, 79, 79), np.float32)
+    hollow[0, 0, 0] = 2  # outside of all boxes that are looked at
+    with pytest.raises(ValueError, match="found one value in each box of 40 voxels"):
+        read(hollow, tmp_path)
     with pytest.raises(ValueError, match="Standardize or NormalizeSpectrum, the model has RandCTF"):
         normalize_tomogram(volume, RandCTF(), 40, tmp_path / "none")
 

@@ -25,7 +25,7 @@ from monai_cryo.inferers import (
 )
 from monai_cryo.io import open_tomogram, read_mrc, write_mrc
 from monai_cryo.networks import TwoBranchNet
-from monai_cryo.physics.resampling import covered_shape
+from monai_cryo.physics.resampling import covered_shape, resample_nearest
 from monai_cryo.templates import load_templates
 from monai_cryo.transforms import Standardize
 
@@ -35,7 +35,7 @@ def ball(shape: tuple[int, ...], centre: tuple[float, ...], radius: float) -> np
     return sum((g - c) ** 2 for g, c in zip(grids, centre, strict=True)) <= radius**2
 
 
-@pytest.mark.parametrize("voxel_size", [10.0, 6.0, 16.0])
+@pytest.mark.parametrize("voxel_size", [10.0, 5.0, 6.0, 16.0])
 def test_picks_and_labels_are_on_the_files_own_grid(tmp_path: Path, voxel_size: float) -> None:
     shape = tuple(round(10 / voxel_size * n) for n in (40, 51, 60))
     write_mrc(tmp_path / "t.mrc", np.zeros(shape, np.float32), voxel_size, (5.0, 6.0, 7.0))
@@ -57,6 +57,8 @@ def test_picks_and_labels_are_on_the_files_own_grid(tmp_path: Path, voxel_size: 
     found, size, origin = read_mrc(tmp_path / "l.mrc")
     assert (found.shape, size, origin) == (shape, (voxel_size,) * 3, (5.0, 6.0, 7.0))
     np.testing.assert_allclose(np.argwhere(found).mean(0), expected, atol=0.6)
+    nearest = resample_nearest(torch.from_numpy(labels)[None], 10.0, voxel_size, shape)[0]
+    np.testing.assert_array_equal(found, nearest)
     assert found.sum() * voxel_size**3 == pytest.approx(labels.sum() * 1000, rel=0.1)
     assert whole.covered()["ribosome"] == pytest.approx(labels.mean())
 

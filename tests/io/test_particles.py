@@ -96,6 +96,12 @@ def test_origins_are_subtracted_and_turned_with_the_subtomogram(tmp_path: Path) 
     np.testing.assert_allclose(positions(star(tmp_path, columns), 10.0), [[10, 11, 10]], atol=1e-9)
 
 
+def test_origins_of_relion_3_0_are_in_pixels(tmp_path: Path) -> None:
+    origin: dict[str, list[object]] = {"rlnOriginX": [5], "rlnOriginY": [-2], "rlnOriginZ": [0]}
+    read = star(tmp_path, xyz("relion4", np.array([[10.0, 20, 30]])) | origin)
+    assert positions(read, 10.0, pixel_size=5.0).tolist() == [[15, 11, 2.5]]
+
+
 def test_image_names(tmp_path: Path) -> None:
     folder = tmp_path / "Extract" / "job1"
     folder.mkdir(parents=True)

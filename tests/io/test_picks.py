@@ -119,6 +119,12 @@ def test_copick_names_hold_what_copick_allows(tmp_path: Path) -> None:
     assert file.name == "monai-cryo_0_a-b-c-d.json"
 
 
+def test_classes_that_copick_would_call_the_same_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="would call two of the classes 70S ribosome, 70S_ribosome the same"):
+        write_copick(tmp_path / "Picks", picks(names=("70S ribosome", "70S_ribosome", "70S ribosome")), "TS_1")
+    assert not (tmp_path / "Picks").exists()
+
+
 def test_copick_files(tmp_path: Path) -> None:
     files = write_copick(tmp_path / "Picks", picks(10.0), "TS_1")
     assert [f.name for f in files] == ["monai-cryo_0_26S-cap.json", "monai-cryo_0_ribosome.json"]

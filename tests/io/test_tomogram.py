@@ -56,6 +56,17 @@ def test_a_plain_file_is_mapped_and_a_compressed_one_read(tmp_path: Path) -> Non
         assert not tomogram.data.flags.writeable
 
 
+@pytest.mark.parametrize("said", [0.0, 1.0, 10.0])
+def test_where_a_grid_starts_is_in_the_voxels_given(tmp_path: Path, said: float) -> None:
+    write_mrc(tmp_path / "a.mrc", np.zeros((5, 6, 7), np.float32), said or 1.0)
+    with mrcfile.open(tmp_path / "a.mrc", "r+") as mrc:
+        mrc.header.nxstart, mrc.header.nystart, mrc.header.nzstart = 10, 20, 30
+        mrc.header.cella = (7 * said, 6 * said, 5 * said)
+    tomogram = open_tomogram(tmp_path / "a.mrc", 13.68)
+    assert tomogram.origin == read_mrc(tmp_path / "a.mrc", voxel_size=13.68)[2]
+    assert tomogram.origin == pytest.approx((410.4, 273.6, 136.8))
+
+
 @pytest.mark.parametrize(
     ("size", "message"),
     [(0.0, "is 0 Å, pass"), (1.0, "is 1 Å, pass the true one"), ((10.0, 10, 12), "expected cubic voxels")],
@@ -167,6 +178,7 @@ def test_a_mapped_volume_is_there_once_it_is_whole(tmp_path: Path, dtype: type[n
     array, size, origin = read_mrc(path)
     assert (array.dtype, array[1, 2, 3], array.sum()) == (dtype, 7, 7)
     assert (size, origin) == ((13.68,) * 3, (1.0, 2.0, 3.0))
+    assert b"written by monai_cryo" in path.read_bytes()[224:304]  # not the time: the same volume is the same bytes
 
 
 def test_a_mapped_volume_that_failed_is_not_there(tmp_path: Path) -> None:

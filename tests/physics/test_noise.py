@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from monai_cryo.physics import half_grid_noise, noise_amplitude, radial_power_spectrum, region_power, shell_weights
+from monai_cryo.physics import (
+    half_grid_noise,
+    noise_amplitude,
+    radial_power_spectrum,
+    region_power,
+    rfft,
+    shell_weights,
+    spectrum_variance,
+)
 from monai_cryo.physics.fourier import frequency_shells, irfft, spread
 
 
@@ -83,6 +91,13 @@ def test_region_power():
         want = [deviation[i][mask[i] > 0 if region is not None else ...].square().mean() for i in range(2)]
         torch.testing.assert_close(got, torch.stack(want))
     assert not region_power(volume, torch.zeros_like(volume)).any()
+
+
+def test_variance_on_a_large_mean():
+    volume = 1e7 + torch.randn(12, 12, 12, dtype=torch.float64)
+    assert float(spectrum_variance(rfft(volume), volume.shape)) == pytest.approx(float(volume.var(correction=0)))
+    flat = torch.full((13, 14, 15), 0.1)
+    assert float(spectrum_variance(rfft(flat), flat.shape)) == 0
 
 
 def test_refusals():

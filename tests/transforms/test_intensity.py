@@ -55,6 +55,12 @@ def test_a_constant_volume_becomes_zero(value, scope):
     assert torch.equal(out, torch.zeros_like(out))
 
 
+def test_what_differs_little_is_not_constant():
+    noise = torch.randn(1, 8, 8, 8, dtype=torch.float64)
+    out = T.Standardize()(1e7 + noise)
+    torch.testing.assert_close(out, (noise - noise.mean()) / noise.std(correction=0), atol=1e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

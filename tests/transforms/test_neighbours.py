@@ -301,6 +301,14 @@ class TestOneSided:
         ({"count": (1, 2.5)}, "count must be a whole number"),
         ({"count": -1}, r"count must lie in 0\.\.inf"),
         ({"distance_vox": (-1.0, 3.0)}, "distance_vox must lie in"),
+        (
+            {"distance_vox": (2.0, 6.0), "clearance_vox": 20.0},
+            "clearance_vox must be no more than the largest",
+        ),
+        (
+            {"templates": [SimpleNamespace(density=ball(1), mask=ball(1) > 0, voxel_size=5.0)], "voxel_size": 13.68},
+            r"templates\[0\] has voxels of 5 Å, expected \(13.68",
+        ),
         ({"overlap": 1.5}, r"overlap must lie in 0\.\.1"),
         ({"amplitude": (0, 1)}, "amplitude must be > 0"),
         ({"membrane_prob": 2.0}, r"membrane_prob must lie in 0\.\.1"),

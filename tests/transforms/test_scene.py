@@ -66,9 +66,23 @@ class TestStreaks:
             direction, count = math.radians(draw["direction_deg"]), round(180 / draw["step_deg"])
             distance = draw["distance_vox"] + 10 * math.sqrt(2)  # from the corner
             z, x = distance * math.cos(direction), distance * math.sin(direction)
-            tilts = draw["first_deg"] + 180 / count * np.arange(count)
+            tilts = -90 + 180 / count * (draw["phase"] + np.arange(count))
             expected = bead_streaks((20,) * 3, VOXEL, draw["sigma_a"], (z, 20 * draw["height"], x), tilts)
             torch.testing.assert_close(one[0], draw["amplitude"] * expected, atol=1e-5, rtol=1e-4)
+
+    def test_they_lie_across_the_tilt_axis_whichever_axis_that_is(self):
+        volume, transform = torch.zeros(1, 12, 16, 20), T.RandStreaks()
+        zyx = torch.tensor([[0.0, 0, 9, 0], [0, 10, 0, 0], [11, 0, 0, 0], [0, 0, 0, 1]])  # 11 Å along z, 9 along x
+        plain = transform.set_random_state(0)(MetaTensor(volume, affine=zyx)).as_tensor()
+        xyz = torch.diag(torch.tensor([9.0, 10, 11, 1]))
+        turned = transform(MetaTensor(volume.permute(0, 3, 2, 1), affine=xyz), randomize=False).as_tensor()
+        assert float(plain.std()) > 0
+        torch.testing.assert_close(turned.permute(0, 3, 2, 1), plain)
+        torch.testing.assert_close(T.RandStreaks(voxel_size=(11, 10, 9)).set_random_state(0)(volume), plain)
+
+    def test_tilts_begin_anywhere_in_a_step(self):
+        phases = np.array([d["phase"] for d in drawn(T.RandStreaks(), 400)])
+        assert np.abs(np.histogram(phases, 4, (0, 1))[0] - 100).max() < 35
 
     def test_ranges_and_voxel_size(self):
         draws = drawn(T.RandStreaks((10.0, 20.0), (1.0, 100.0), (30.0, 60.0), (2.0, 3.0)), 300)

@@ -154,6 +154,21 @@ def test_the_wedge_lies_where_the_affine_says():
     assert not torch.allclose(normalize(turned.as_tensor()).permute(0, 3, 2, 1), got, atol=1e-3)
 
 
+@pytest.mark.parametrize("voxel_size", [1.0, 1.7, 6.8, 10.0, 13.33, 13.68])
+def test_the_voxel_size_does_not_matter(voxel_size):
+    """Frequencies between two shells go the same way whatever their rounding."""
+    v, normalize = noise(40, 1), T.NormalizeSpectrum(smooth_shells=1)
+    assert torch.equal(normalize.apply(v, [{}], voxel_size=(voxel_size,) * 3), normalize.apply(v, [{}]))
+
+
+def test_a_shell_without_points_has_the_power_of_the_next():
+    """The lowest one: its points all lie on its border."""
+    v = processed(noise(40, 1), lambda w: 1 / (0.1 + w))
+    power = radial_power_spectrum(T.NormalizeSpectrum(smooth_shells=1).apply(v, [{}])[:, 0], 1.0)[1][0]
+    expected = radial_power_spectrum(T.NormalizeSpectrum(smooth_shells=3).apply(v, [{}])[:, 0], 1.0)[1][0]
+    assert float(power[0]) == pytest.approx(float(expected[0]), rel=0.3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
