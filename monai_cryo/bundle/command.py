@@ -119,6 +119,7 @@ def check_overrides(argv: Sequence[str]) -> None:
             raise ValueError(f"--{name} must be a number > 0, got {text!r}")
         if name == "device":
             check_device(text)
+        _check_kind(name, text, _default(name, config))
         if _is_constant(config[top]) and top not in read | _UNREAD:
             raise ValueError(f"--{name} has no effect: nothing in {', '.join(command.files)} reads it")
     _check_words(command)
@@ -143,6 +144,16 @@ def check_started(argv: Sequence[str] | None = None) -> None:
 def _check_words(command: Command) -> None:
     if len(command.words) > 1:
         raise ValueError(f"unexpected {command.words[1]!r} on the command line: options begin with --")
+
+
+def _check_kind(name: str, text: str, default: Any) -> None:
+    """Refuse a word in the place of a number, and a number in the place of a list of names."""
+    value = _as_yaml(DefaultParseValue(text))
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        if isinstance(value, bool | dict) or (isinstance(value, str) and value[:1] not in tuple("$@%")):
+            raise ValueError(f"--{name} must be a number, as {default!r} in the config is, got {text!r}")
+    elif default == [] and isinstance(value, bool | int | float | dict):
+        raise ValueError(f"--{name} must be a name or a list of names, got {text!r}")
 
 
 def _is_positive(text: str) -> bool:
@@ -211,7 +222,12 @@ def _lay_over(parser: ConfigParser, command: Command) -> None:
     """Put the options of a command into its config, as `monai.bundle` does, but with words as YAML reads them."""
     for name, text in command.options.items():
         if _top(name) in parser.config:
-            parser[name.replace("#", ID_SEP_KEY)] = _as_yaml(DefaultParseValue(text))
+            value = _as_yaml(DefaultParseValue(text))
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                default = _default(name, parser.config)
+                if name.endswith("_dir") or (isinstance(default, str) and default[:1] not in "$@%"):
+                    value = text  # a folder named like a number
+            parser[name.replace("#", ID_SEP_KEY)] = value
 
 
 def _as_yaml(value: Any) -> Any:

@@ -54,7 +54,7 @@ def _classify(options: argparse.Namespace) -> None:
     from monai_cryo.data import StarParticles
     from monai_cryo.handlers import PredictionsWriter
     from monai_cryo.inferers import list_tomograms, process_rank
-    from monai_cryo.io import check_folder, read_star
+    from monai_cryo.io import check_folder, hold_folder, read_star
 
     if process_rank()[1] > 1:
         raise ValueError("classify runs in one process: it keeps one table")
@@ -79,6 +79,7 @@ def _classify(options: argparse.Namespace) -> None:
     parts.append([{"image": str(f), "file": str(f)} for f in (list_tomograms(others) if others else [])])
 
     settings = _settings(options, model, [star.path for star in stars])
+    hold_folder(options.output)  # before the table is read that this goes on with
     predictions = PredictionsWriter(model.classes, str(options.output), not options.overwrite, settings)
     samples = _Samples(parts, set(predictions.done))
     parser = ConfigParser()

@@ -46,8 +46,6 @@ def _numbers(text: str) -> list[int]:
 
 
 def _experiment(options: argparse.Namespace) -> None:
-    import sys
-
     from monai_cryo.experiment import run_experiment
 
     results = run_experiment(
@@ -59,6 +57,6 @@ def _experiment(options: argparse.Namespace) -> None:
         templates=options.templates,
         plan=options.plan,
         say=partial(print, flush=True),
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     print(results)

@@ -68,8 +68,7 @@ def _read(path: Path, options: argparse.Namespace) -> dict[str, tuple[Any, list[
     import numpy as np
 
     from monai_cryo.data import StarParticles
-    from monai_cryo.inferers import tomogram_name
-    from monai_cryo.io import coordinate_columns, positions, read_picks_csv, read_star, tomogram_names
+    from monai_cryo.io import coordinate_columns, positions, read_picks_csv, read_star, tomogram_name, tomogram_names
 
     if path.suffix.lower() == ".csv":
         return read_picks_csv(path)

@@ -34,8 +34,6 @@ def add(verbs: Verbs) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    import sys
-
     from monai_cryo.experiment import read_recipe
     from monai_cryo.io import check_folder
 
@@ -48,6 +46,6 @@ def _simulate(options: argparse.Namespace) -> None:
             shards=options.shards,
             seed=options.seed,
             split=options.split,
-            progress=sys.stderr.isatty(),
+            progress=True,
         )
     )

@@ -28,7 +28,9 @@ from monai_cryo.data.grid import FitToGridd
 from monai_cryo.data.labelled import CheckMaskd, FillMaskd
 from monai_cryo.io import MRCReader, MRCWriter
 from monai_cryo.io.header import check_voxel_size
+from monai_cryo.io.mrc import tomogram_name
 from monai_cryo.networks import TwoBranchTensorNet
+from monai_cryo.transforms.ranges import parse_number
 
 __all__ = ["CheckVolumed", "DecodePredictiond", "LoadSubtomogramd", "list_images", "postprocessing", "preprocessing"]
 
@@ -62,6 +64,7 @@ def preprocessing(
     smooth_sigma_vox
         Standard deviation of a Gaussian smoothing of the image, in voxels of the model; 0: none.
     """
+    smooth_sigma_vox = parse_number("smooth_sigma_vox", smooth_sigma_vox, 0.0)
     names = [keys] if isinstance(keys, str) else list(keys)
     images, masks = names[:1], names[1:]
     modes: list[Any] = ["fourier", "nearest"][: len(names)]
@@ -138,7 +141,8 @@ def list_images(folder: str | None, pattern: str = "*.mrc") -> list[dict[str, st
     FileNotFoundError
         If there is no such folder, or no file in it.
     ValueError
-        If the pattern is none, or leads out of the folder: masks are written where their images lie.
+        If the pattern is none, or leads out of the folder: masks are written where their images lie; or if two files
+        of a folder have one name.
     """
     if not folder or not Path(folder).is_dir():
         raise FileNotFoundError(f"no folder {folder or '<dataset_dir>'}: pass --dataset_dir a folder of subtomograms")
@@ -150,6 +154,10 @@ def list_images(folder: str | None, pattern: str = "*.mrc") -> list[dict[str, st
         raise ValueError(f"pattern {pattern!r}: {error}") from error
     if not found:
         raise FileNotFoundError(f"no file in {folder} matches {pattern!r}: pass --pattern, such as '*.map'")
+    names: dict[Path, Path] = {}
+    for path in found:
+        if (other := names.setdefault(path.parent / tomogram_name(path), path)) != path:
+            raise ValueError(f"{other} and {path} have one name, and their masks would, too: name fewer by --pattern")
     return [{"image": str(path), "file": str(path.relative_to(folder))} for path in found]
 
 
@@ -264,11 +272,16 @@ class DecodePredictiond(Described, MapTransform):
         Where the output (K, D, H, W) of :class:`monai_cryo.networks.TwoBranchTensorNet` is.
     threshold
         Of the mask's probability.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is no number from 0 to 1.
     """
 
     def __init__(self, keys: KeysCollection = "pred", threshold: float = 0.5) -> None:
         super().__init__(keys)
-        self.threshold = threshold
+        self.threshold = parse_number("threshold", threshold, 0.0, 1.0)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of ``data`` with the three entries added."""

@@ -21,6 +21,7 @@ from monai_cryo._typing import check_word
 from monai_cryo.io.header import VOXEL_SIZES_A
 from monai_cryo.physics.fourier import VoxelSize, voxel_size_zyx
 from monai_cryo.physics.resampling import crop_or_pad, resample, resample_nearest
+from monai_cryo.transforms.ranges import parse_whole
 
 __all__ = ["FitToGrid", "FitToGridd", "pad_with_noise"]
 
@@ -83,9 +84,7 @@ class FitToGrid(Described, InvertibleTransform):
 
     def __init__(self, voxel_size: VoxelSize, box: int, mode: Mode = "fourier") -> None:
         check_word("mode", mode, Mode)
-        if box < 1:
-            raise ValueError(f"box must be >= 1 voxel, got {box}")
-        self.voxel_size, self.box, self.mode = voxel_size_zyx(voxel_size), int(box), mode
+        self.voxel_size, self.box, self.mode = voxel_size_zyx(voxel_size), parse_whole("box", box), mode
         self._said: set[tuple[int, ...]] = set()
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:

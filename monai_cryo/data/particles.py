@@ -113,12 +113,7 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
             raise ValueError(f"{image.path}: a compressed stack, expected a plain one: unpack it")
         if image.section >= header.shape[0]:
             raise ValueError(f"{image.path}: no volume number {image.section + 1} in data of shape {header.shape}")
-        size = self.file_voxel_size or (header.voxel_size[2] if header.voxel_size else 0.0)
-        if size in (0.0, 1.0):
-            raise ValueError(
-                f"{image.path}: the header's voxel size is {size:g} Å, pass the true one in Å "
-                "(--apix, or file_voxel_size)"
-            )
+        size = header.cubic_voxel_size() if self.file_voxel_size is None else self.file_voxel_size
         stack = np.memmap(image.path, header.dtype, "r", header.offset, header.shape)
         volume = torch.from_numpy(np.array(stack[image.section], np.float32))
         return image_in_memory(volume, size, self.file(index))

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from torch.utils.data import default_collate
-from tqdm import tqdm
 
 from monai_cryo import __version__
+from monai_cryo._progress import progress_bar
 from monai_cryo._typing import Contrast, parse_contrast
 from monai_cryo.data.dataset import TemplateDataset
 from monai_cryo.io.atomic import replacing, write_text
@@ -104,7 +104,7 @@ def write_simulated(
     if not _check(folder, settings):
         write_text(folder / _SETTINGS, json.dumps(settings, indent=1) + "\n")
     tables = [folder / f"shard_{i:0{len(str(shards - 1))}d}" / _TABLE for i in range(shards)]
-    with tqdm(total=number, desc=f"simulating {folder}", unit="sample", disable=not progress) as bar:
+    with progress_bar(total=number, desc=f"simulating {folder}", unit="sample", disable=not progress) as bar:
         for i, table in enumerate(tables):
             indices = range(BATCH * (i * batches // shards), min(number, BATCH * ((i + 1) * batches // shards)))
             if not table.is_file():

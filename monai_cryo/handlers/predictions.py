@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 
 from monai_cryo._described import Described
 from monai_cryo.io.atomic import write_text
+from monai_cryo.io.folder import hold_folder
 
 __all__ = ["PredictionsWriter"]
 
@@ -36,7 +37,8 @@ class PredictionsWriter(Described):
     Raises
     ------
     ValueError
-        If the table to go on with is of other classes, or was made with other `settings` of those names.
+        If the table to go on with is of other classes, or was made with other `settings` of those names. When it
+        begins: if another process is at work in the folder.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class PredictionsWriter(Described):
 
     def begin(self, engine: Engine | None = None) -> None:
         """Begin the table, or cut the one to go on with behind its last whole row."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+        hold_folder(self.output_dir)
         self.refused.clear()
         self.refused_path.unlink(missing_ok=True)
         if not self.resume:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai_cryo.inferers.dense import DenseInferer, standardize_whole
 from monai_cryo.inferers.diameters import particle_diameters
 from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer, FlipInferer
-from monai_cryo.inferers.listing import list_tomograms, listed_tomograms, tomogram_name
+from monai_cryo.inferers.listing import list_tomograms, listed_tomograms
 from monai_cryo.inferers.look import Reading, Sightings, WindowInferer
 from monai_cryo.inferers.normalize import NormalizedTomogram, SpectrumFilter, normalize_tomogram
 from monai_cryo.inferers.picks import MIN_SCORE, pick_particles
@@ -55,7 +55,6 @@ __all__ = [
     "read_record",
     "scored_places",
     "standardize_whole",
-    "tomogram_name",
     "window_logits",
     "write_pick_files",
     "write_record",

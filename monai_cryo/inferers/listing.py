@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from monai_cryo.io.mrc import SUFFIXES
+from monai_cryo.io.mrc import SUFFIXES, tomogram_name
 from monai_cryo.io.tomogram_list import ListedTomogram, read_tomogram_list
 
-__all__ = ["list_tomograms", "listed_tomograms", "tomogram_name"]
+__all__ = ["list_tomograms", "listed_tomograms"]
 
 
 def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
@@ -62,9 +62,3 @@ def _reconstructed(file: Path) -> list[Path]:
     if gone:
         raise FileNotFoundError(f"{file}: {len(gone)} of {len(paths)} tomograms are missing, the first is {gone[0]}")
     return paths
-
-
-def tomogram_name(path: Path) -> str:
-    """Return a file's name without the suffixes of the MRC family."""
-    name = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
-    return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), name)

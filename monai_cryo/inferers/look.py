@@ -17,6 +17,7 @@ from monai_cryo.inferers.normalize import cut_mirrored
 from monai_cryo.inferers.windows import WINDOW
 from monai_cryo.io.tomogram import sections
 from monai_cryo.networks import TwoBranchNet
+from monai_cryo.transforms.ranges import parse_number
 
 __all__ = ["Reading", "Sightings", "WindowInferer"]
 
@@ -82,12 +83,18 @@ class WindowInferer:
         Index of a class that stands for no particle: its map and its label stay 0.
     flips
         Average over the four mirror images that keep a missing wedge, wherever the first shows something.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is no number from 0 to 1.
     """
 
     def __init__(
         self, network: TwoBranchNet, *, threshold: float = 0.25, background: int | None = None, flips: bool = False
     ) -> None:
-        self.network, self.threshold, self.background, self.flips = network, threshold, background, flips
+        self.network, self.background, self.flips = network, background, flips
+        self.threshold = parse_number("threshold", threshold, 0.0, 1.0)
 
     @torch.inference_mode()
     def __call__(

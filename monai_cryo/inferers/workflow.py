@@ -10,10 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from monai_cryo._progress import progress_bar
 from monai_cryo._refusals import is_refusal
-from monai_cryo.inferers.listing import tomogram_name
 from monai_cryo.inferers.picks import MIN_SCORE
 from monai_cryo.inferers.records import (
     PickFormat,
@@ -27,6 +25,8 @@ from monai_cryo.inferers.records import (
 from monai_cryo.inferers.sharing import my_share, process_rank
 from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading
 from monai_cryo.io.atomic import flush_to_disk, replacing
+from monai_cryo.io.folder import working_folder
+from monai_cryo.io.mrc import tomogram_name
 from monai_cryo.io.tomogram import Tomogram, open_tomogram
 from monai_cryo.io.tomogram_list import ListedTomogram
 
@@ -156,33 +156,31 @@ class TomogramWorkflow:
 
     def _one(self, path: Path, voxel_size: float | None, count: str) -> None:
         began, name = time.monotonic(), tomogram_name(path)
-        part = self.output_dir / f".{name}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        (part / "scratch").mkdir(parents=True)
-        try:
+        with working_folder(self.output_dir / f".{name}.part") as part:
+            scratch, results = part / "scratch", part / "results"
+            scratch.mkdir()
+            results.mkdir()
             tomogram = self._open(path, voxel_size)
-            with tqdm(desc=f"{count} {name}", unit="window", ncols=100, disable=None) as bar:
+            with progress_bar(desc=f"{count} {name}", unit="window") as bar:
 
                 def show(done: int, total: int) -> None:
                     bar.total = total
                     bar.update(done - bar.n)
 
-                reading = self.reader.read(tomogram, part / "scratch", show)
+                reading = self.reader.read(tomogram, scratch, show)
             picks = reading.picks(self.reader.diameters_a, min_score=self.min_score) if self.pick else None
             settings = self._settings(path, voxel_size)
             record = TomogramRecord(name, file_digest(path), settings, reading.covered(), picks)
-            self._write(part, name, reading, record)
+            self._write(results, name, reading, record)
             del reading, tomogram
-            shutil.rmtree(part / "scratch")
+            shutil.rmtree(scratch)
             # what was there is another reading's; without its record it counts as not finished
             for file in (Path(f"{name}.json"), Path(f"{name}.png"), *self._volumes(name)):
                 (self.output_dir / file).unlink(missing_ok=True)
-            for file in sorted(part.iterdir()):
+            for file in sorted(results.iterdir()):
                 flush_to_disk(file)
                 file.replace(self.output_dir / file.name)
             write_record(self.output_dir / f"{name}.json", record)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         print(f"{record.summary()}  {time.monotonic() - began:.0f} s", flush=True)
 
     def _volumes(self, name: str) -> list[Path]:
@@ -219,7 +217,7 @@ class TomogramWorkflow:
                 f"{self.output_dir / name}.json was made with another {', '.join(changed)}: "
                 "pass --overwrite, or another --output"
             )
-        asked = self._volumes(name)[1:] if self.save_scores else []
+        asked = self._volumes(name)[: None if self.save_scores else 1]
         asked += [Path(f"{name}.png")] if self.picture else []
         return not changed and all((self.output_dir / file).is_file() for file in asked)
 

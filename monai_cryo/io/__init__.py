@@ -6,9 +6,9 @@ from monai_cryo.io.atomic import replacing, write_text
 from monai_cryo.io.columns import parameter_columns
 from monai_cryo.io.confine import confined
 from monai_cryo.io.curves import measure_noise_spectrum, read_mtf
-from monai_cryo.io.folder import check_folder, clear_leftovers, hold_folder
+from monai_cryo.io.folder import check_folder, clear_leftovers, hold_folder, working_folder
 from monai_cryo.io.monai_mrc import MRCReader, MRCWriter
-from monai_cryo.io.mrc import SUFFIXES, has_mrc_suffix, read_mrc, write_mrc
+from monai_cryo.io.mrc import SUFFIXES, has_mrc_suffix, read_mrc, tomogram_name, write_mrc
 from monai_cryo.io.particles import (
     CoordinateStyle,
     ParticleImage,
@@ -70,7 +70,9 @@ __all__ = [
     "star_text",
     "star_to_index",
     "to_source_index",
+    "tomogram_name",
     "tomogram_names",
+    "working_folder",
     "write_copick",
     "write_mrc",
     "write_picks_csv",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["check_folder", "clear_leftovers", "hold_folder"]
+__all__ = ["check_folder", "clear_leftovers", "hold_folder", "working_folder"]
 
 #: what a kill leaves of files that were being written (`monai_cryo.io.replacing`)
 _LEFT = "." + "[0-9a-f]" * 32 + ".*"
+_LOCK = ".lock"
 #: folder -> its lock file, open to the end of the process: closing any descriptor of it would give the lock back
 _held: dict[Path, int] = {}
 
@@ -45,11 +49,39 @@ def hold_folder(folder: str | os.PathLike[str]) -> None:
     """
     check_folder(folder)
     place = Path(folder).resolve()
-    if place in _held:
-        return
+    if place not in _held:
+        _held[place] = _lock(place, folder)
+        clear_leftovers(place)
+
+
+@contextmanager
+def working_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a folder that no other process works in, empty but for its lock, and gone at the end.
+
+    Raises
+    ------
+    ValueError
+        If another process holds it, or it cannot be written.
+    """
+    place = Path(folder)
+    lock = _lock(place, folder)
+    try:
+        for left in place.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != _LOCK:
+                left.unlink()
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock(place: Path, folder: str | os.PathLike[str]) -> int:
+    """Make a folder and lock it: the lock's descriptor."""
     try:
         place.mkdir(parents=True, exist_ok=True)
-        lock = os.open(place / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
+        lock = os.open(place / _LOCK, os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
         raise ValueError(f"{folder} cannot be the output folder: {error.strerror}") from error
     try:
@@ -64,8 +96,7 @@ def hold_folder(folder: str | os.PathLike[str]) -> None:
             f"{folder} lies where files cannot be locked ({error.strerror}): no other process must be at work there",
             stacklevel=2,
         )
-    _held[place] = lock
-    clear_leftovers(place)
+    return lock
 
 
 def clear_leftovers(folder: Path) -> None:

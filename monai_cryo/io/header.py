@@ -36,6 +36,8 @@ VOXEL_SIZES_A = (0.2, 100.0)
 
 EXPECTED = "expected an MRC2014 file (.mrc .map .rec .mrcs .st, plain or .gz)"
 _HEADER = HEADER_DTYPE.itemsize
+#: share by which the axes' voxel sizes may differ, by rounding
+_ANISOTROPY = 0.01
 _IMOD_STAMP = 1146047817
 # What a packed file may hold: masks shrink by hundreds, but a thousandfold is a trap or nothing but zeros.
 _SMALL = 64 << 20
@@ -79,6 +81,25 @@ class MRCHeader:
     def bytes(self) -> int:
         """Size of the data block."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    def cubic_voxel_size(self) -> float:
+        """Voxel size, Å.
+
+        Raises
+        ------
+        ValueError
+            If it is not known (0, or 1 Å, which many programs write for "unknown"), or the voxels are no cubes (to a
+            hundredth).
+        """
+        sizes = self.voxel_size
+        if sizes is None or sizes == (1.0, 1.0, 1.0):
+            raise ValueError(
+                f"{self.path}: the header's voxel size is {0 if sizes is None else 1} Å, pass the true one in Å "
+                "(--apix, or file_voxel_size)"
+            )
+        if max(sizes) - min(sizes) > _ANISOTROPY * max(sizes):
+            raise ValueError(f"{self.path}: expected cubic voxels, found {sizes} Å (z, y, x); pass voxel_size in Å")
+        return sizes[2]
 
     def origin(self, voxel_size: Triple | None) -> Triple:
         """Origin, Å as (z, y, x); the grid's start where the origin is 0."""

@@ -19,7 +19,7 @@ from monai_cryo.io.atomic import replacing
 from monai_cryo.io.header import EXPECTED, MRCHeader, Triple, check_packed, read_header, truncated
 from monai_cryo.physics.fourier import VoxelSize, voxel_size_zyx
 
-__all__ = ["SUFFIXES", "has_mrc_suffix", "read_mrc", "write_mrc"]
+__all__ = ["SUFFIXES", "has_mrc_suffix", "read_mrc", "tomogram_name", "write_mrc"]
 
 logger = logging.getLogger(__name__)
 
@@ -200,3 +200,9 @@ def _storable(array: NDArray[Any], path: Path) -> NDArray[Any]:
 def has_mrc_suffix(path: Path) -> bool:
     """Return whether a file is named as one of the MRC family, with .gz or without."""
     return path.name.lower().removesuffix(".gz").endswith(SUFFIXES)
+
+
+def tomogram_name(path: Path) -> str:
+    """Return a file's name without the suffixes of the MRC family."""
+    name = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
+    return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), name)

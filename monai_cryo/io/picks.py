@@ -69,7 +69,7 @@ def write_picks_csv(path: str | os.PathLike[str], picks: Mapping[str, Picks]) ->
     picks
         Tomogram name -> picks.
     """
-    with replacing(path) as temporary, temporary.open("w", newline="") as stream:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["tomogram", "class", "x", "y", "z", "score", "size_vox"])
         for name, found in picks.items():
@@ -186,7 +186,7 @@ def write_relion(
             rows.append((series, *map(float, value), 0.0, 0.0, 0.0, number, float(score), float(pixel), name))
     columns = dict(zip(labels, zip(*rows, strict=True) if rows else [()] * len(labels), strict=True))
     with replacing(path) as temporary:
-        temporary.write_text(star_text("particles", columns))
+        temporary.write_text(star_text("particles", columns), encoding="utf-8")
 
 
 def write_copick(
@@ -253,7 +253,7 @@ def write_copick(
         }
         files.append(target / f"{'_'.join(parts)}.json")
         with replacing(files[-1]) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     for left in set(target.glob(f"{'_'.join(owner)}_*.json")) - set(files):
         left.unlink()
     return files

@@ -34,7 +34,6 @@ __all__ = [
     "to_source_index",
 ]
 
-_ANISOTROPY = 0.01
 # Cut-offs around a box: what the low-pass rings from farther away is under 0.5 % (rms) of white noise.
 _MARGIN = 4
 
@@ -83,14 +82,7 @@ def open_tomogram(path: str | os.PathLike[str], voxel_size: float | None = None)
     header = read_header(path, 3, believed=voxel_size is None)
     sizes = header.voxel_size if voxel_size is None else (float(voxel_size),) * 3
     if voxel_size is None:
-        if sizes is None or sizes == (1.0, 1.0, 1.0):
-            raise ValueError(
-                f"{path}: the header's voxel size is {0 if sizes is None else 1} Å, pass the true one in Å "
-                "(--apix, or file_voxel_size)"
-            )
-        if max(sizes) - min(sizes) > _ANISOTROPY * max(sizes):
-            raise ValueError(f"{path}: expected cubic voxels, found {sizes} Å (z, y, x); pass voxel_size in Å")
-        voxel_size = sizes[2]
+        voxel_size = header.cubic_voxel_size()
     data: NDArray[Any]
     if header.plain:
         data = np.memmap(path, header.dtype, "r", header.offset, header.shape).transpose(header.order)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.networks.blocks import Convolution
-from monai.networks.layers.factories import Conv
+from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -74,6 +74,12 @@ class _DecoderStack(nn.Module):
         return x[..., :depth, :height, :width]
 
 
+def _check_counts(name: str, what: str, values: Sequence[int], count: int) -> None:
+    whole = isinstance(values, Sequence) and all(isinstance(v, int) and v >= 1 for v in values)
+    if not whole or len(values) != count:
+        raise ValueError(f"{name} must hold {what}, whole numbers from 1, got {values!r}")
+
+
 class TwoBranchNet(nn.Module):
     r"""Classify a subtomogram and draw one mask per class.
 
@@ -114,8 +120,7 @@ class TwoBranchNet(nn.Module):
     Raises
     ------
     ValueError
-        If the number of features or fc widths, the dropout, the precision, the stride or the share is not one of
-        the above.
+        If the features, fc widths, dropout, normalisation, precision, stride or share are none of the above.
 
     Notes
     -----
@@ -148,12 +153,13 @@ class TwoBranchNet(nn.Module):
             raise ValueError(f"stride must be 1 or 2, got {stride!r}")
         if not 0 < outlined <= 1:
             raise ValueError(f"outlined must be a share above 0 and at most 1, got {outlined!r}")
-        if len(features) != 5:
-            raise ValueError(f"features must hold 5 channel counts, got {tuple(features)}")
-        if len(fc) != 2:
-            raise ValueError(f"fc must hold 2 layer widths, got {tuple(fc)}")
+        _check_counts("features", "5 channel counts", features, 5)
+        _check_counts("fc", "2 layer widths", fc, 2)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be a probability below 1, got {dropout!r}")
+        kind = norm[0] if isinstance(norm, list | tuple) and norm else norm
+        if norm is not None and str(kind).upper() not in Norm.names:
+            raise ValueError(f"norm must be null or one of {', '.join(Norm.names).lower()}, got {norm!r}")
         check_word("precision", precision, Precision)
         self.in_channels = in_channels
         self.num_classes = num_classes

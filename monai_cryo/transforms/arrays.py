@@ -20,11 +20,13 @@ def to_volume(img: NdarrayOrTensor, name: str) -> Tensor:
     Raises
     ------
     ValueError
-        If it has not four dimensions, or holds NaN or infinity.
+        If it has not four dimensions, is complex, or holds NaN or infinity.
     """
     if isinstance(img, np.ndarray):  # torch takes neither negative strides nor foreign byte orders
         img = np.ascontiguousarray(img, dtype=img.dtype.newbyteorder("="))
     tensor = img.as_tensor() if isinstance(img, MetaTensor) else torch.as_tensor(img)
+    if tensor.is_complex():
+        raise ValueError(f"{name} expects real values, got {tensor.dtype}")
     if tensor.ndim != 4:
         raise ValueError(f"{name} expects a channel-first volume (C, D, H, W), got shape {tuple(tensor.shape)}")
     spatial_shape(tensor.shape)

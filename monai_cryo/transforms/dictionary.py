@@ -61,7 +61,12 @@ class DictTransform(Described, MapTransform, InvertibleTransform):
         return d
 
     def _mask(self, data: Mapping[Hashable, Any]) -> dict[str, Any]:
-        return {} if self.mask_key is None else {"mask": data[self.mask_key]}
+        if self.mask_key is None:
+            return {}
+        if self.mask_key not in data:
+            name = type(self).__name__
+            raise KeyError(f"{name}: no {self.mask_key!r} (mask_key) among {', '.join(map(str, data))}")
+        return {"mask": data[self.mask_key]}
 
     def __call__(self, data: Mapping[Hashable, Any], randomize: bool = True) -> dict[Hashable, Any]:
         """Return a copy of ``data`` with the entries transformed; ``randomize=False``: by what was drawn last."""

@@ -70,7 +70,7 @@ def test_words_mean_what_yaml_means(tmp_path, monkeypatch, name, text, value):
     """Also None, which `monai.bundle` leaves out, and places within."""
     file = tmp_path / "c.yaml"
     file.write_text(
-        "imports: [$import monai_cryo.bundle as bundle]\noption: 7\npart: {inner: 7}\n"
+        "imports: [$import monai_cryo.bundle as bundle]\noption: null\npart: {inner: null}\n"
         'read: ["@option", "@part#inner"]\ninitialize: [$bundle.start()]\nrun: ["@read"]\n'
     )
     command = ["monai.bundle", "run", "--config_file", str(file), f"--{name}", *([] if text is None else [text])]
@@ -81,7 +81,7 @@ def test_words_mean_what_yaml_means(tmp_path, monkeypatch, name, text, value):
         ran = []
         quiet.setattr(ConfigWorkflow, "finalize", lambda flow: ran.append(flow.parser.get_parsed_content("read")))
         fire.Fire(component={"run": run_bundle}, command=command[1:])
-    assert ran == [[value, 7] if name == "option" else [7, value]]
+    assert ran == [[value, None] if name == "option" else [None, value]]
 
 
 class Writer:

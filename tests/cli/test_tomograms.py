@@ -18,8 +18,8 @@ from matplotlib import image as picture
 
 from monai_cryo.bundle import bundle_root
 from monai_cryo.cli import main
-from monai_cryo.inferers import MIN_SCORE, TomogramReader, tomogram_name
-from monai_cryo.io import Tomogram, read_mrc, read_star, write_mrc
+from monai_cryo.inferers import MIN_SCORE, TomogramReader
+from monai_cryo.io import Tomogram, read_mrc, read_star, tomogram_name, write_mrc
 
 SHAPE = (18, 26, 48)
 

@@ -135,7 +135,7 @@ def test_an_image_goes_there_and_back():
 def test_refusals():
     with pytest.raises(ValueError, match="mode must be one of fourier, nearest, got 'linear'"):
         FitToGrid(10.0, 40, "linear")
-    with pytest.raises(ValueError, match="box must be >= 1 voxel, got 0"):
+    with pytest.raises(ValueError, match="box must be a whole number >= 1, got 0"):
         FitToGrid(10.0, 0)
     with pytest.raises(ValueError, match=r"a MetaTensor \(C, D, H, W\) with its voxel size, got Tensor of shape"):
         FitToGrid(10.0, 8)(torch.zeros(4, 4, 4))
