@@ -138,6 +138,10 @@ def test_finished_ones_are_skipped_and_broken_leftovers_cleared(
     assert "a: " not in said
     assert (out / "a_labels.mrc").stat().st_mtime_ns == before
     assert names(out) == ["a.json", "a_labels.mrc", "b.json", "b_labels.mrc"]
+    (out / "a_labels.mrc").unlink()  # not all is there that was asked for
+    assert call("segment", model, folder, "--no_picture") == 0
+    assert capsys.readouterr().out.startswith("a: ")
+    assert names(out) == ["a.json", "a_labels.mrc", "b.json", "b_labels.mrc"]
     # picks were not asked for then: they are read again
     assert call("pick", model, folder, "--no_picture") == 0
     assert (out / "a_labels.mrc").stat().st_mtime_ns > before

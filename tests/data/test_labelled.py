@@ -213,6 +213,23 @@ def test_a_mask_at_the_border_does_not_grow(folder):
     assert int(item["mask"].sum()) == 96
 
 
+def test_images_of_one_name_are_refused_for_their_masks_would_meet(tmp_path):
+    for name in ("a.mrc", "b.map", "in/b.mrc", "b.mrc.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert len(list_images(str(tmp_path), "*.mrc")) == 1
+    with pytest.raises(ValueError, match=r"b\.map and .*b\.mrc\.gz have one name, and their masks would, too"):
+        list_images(str(tmp_path), "**/*.m*")
+
+
+@pytest.mark.parametrize("threshold", [2, -0.1, "x", float("nan")])
+def test_thresholds_and_widths_that_cannot_be_are_refused(threshold):
+    with pytest.raises(ValueError, match="threshold must"):
+        postprocessing(preprocessing("image", voxel_size=10.0, box=32), threshold=threshold)
+    with pytest.raises(ValueError, match="smooth_sigma_vox must"):
+        preprocessing("image", voxel_size=10.0, box=32, smooth_sigma_vox=-1)
+
+
 @pytest.mark.parametrize("pattern", ["", "../*.mrc", "sub/../../*.mrc", "/*.mrc", "**x"])
 def test_patterns_stay_in_their_folder(folder, pattern):
     with pytest.raises((ValueError, FileNotFoundError), match="pattern") as error:  # Python 3.13 reads **x as *x

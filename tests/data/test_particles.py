@@ -35,6 +35,19 @@ def test_files_and_images_of_a_stack(tmp_path: Path) -> None:
         particles[2]
 
 
+def test_a_stacks_voxel_size_is_believed_as_a_tomograms_is(tmp_path: Path) -> None:
+    for name, size in (("unknown", 1.0), ("oblong", (10.0, 10.0, 30.0))):
+        with mrcfile.new(tmp_path / f"{name}.mrc") as mrc:
+            mrc.set_data(np.random.default_rng(0).normal(size=(2, 8, 8, 8)).astype(np.float32))
+            mrc.voxel_size = size
+    for name, text in (("unknown", "voxel size is 1 Å, pass the true one"), ("oblong", "expected cubic voxels")):
+        particles = images(tmp_path, [f"1@{name}.mrc"])
+        with pytest.raises(ValueError, match=text):
+            particles[0]
+        particles.file_voxel_size = 1.0
+        assert particles[0]["image"].pixdim.tolist() == [1.0] * 3
+
+
 def test_stacks_of_tilt_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "p1_stack2d.mrcs").touch()
     with pytest.raises(ValueError, match="is a stack of tilt images"):

@@ -114,6 +114,12 @@ def test_a_table_is_gone_on_with_by_the_same_model_alone(tmp_path):
         PredictionsWriter(["a"], str(tmp_path), True, {"model": "2"})
 
 
+def test_a_table_is_one_processs(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.lockf", lambda *_: (_ for _ in ()).throw(BlockingIOError()))
+    with pytest.raises(ValueError, match="another process is at work in"):
+        PredictionsWriter(["a", "b"], str(tmp_path / "new")).begin()
+
+
 def test_a_full_disk_leaves_the_table_to_go_on_with(tmp_path, monkeypatch):
     table = "file,class,p_a,p_b\nx.mrc,b,0.2500,0.7500\n"
     (tmp_path / "predictions.csv").write_text(table)

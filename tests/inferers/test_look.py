@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from monai_cryo.inferers import WEDGE_FLIPS, WindowInferer
@@ -130,3 +131,8 @@ def test_flips_are_averaged() -> None:
     classes, masks = (torch.stack(part).mean(0)[0].numpy() for part in zip(*parts, strict=True))
     for k, values in enumerate(flipped.maps):
         np.testing.assert_allclose(values[box], classes[k] * masks[k], atol=1e-3)
+
+
+def test_a_threshold_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"threshold must lie in 0\.\.1, got 2"):
+        WindowInferer(network(), threshold=2)

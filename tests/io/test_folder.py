@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from monai_cryo.io import check_folder, folder, hold_folder
+from monai_cryo.io import check_folder, folder, hold_folder, working_folder
 
 #: holds a folder, and leaves behind a worker that outlives it
 OTHER = f"""
@@ -51,6 +51,21 @@ def test_a_held_folder_is_refused_and_a_killed_run_leaves_no_lock(tmp_path):
         hold_folder(tmp_path)  # though its worker still runs
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
     hold_folder(tmp_path)  # this process has it already
+
+
+def test_a_working_folder_is_one_processs_own_and_gone_at_the_end(tmp_path):
+    place = tmp_path / "part"
+    with other_process(place):
+        (place / "theirs").write_text("")
+        with pytest.raises(ValueError, match=f"another process is at work in {place}"), working_folder(place):
+            pass
+        assert (place / "theirs").exists()
+    for _ in range(2):
+        with working_folder(place) as folder:
+            assert [path.name for path in folder.iterdir()] == [".lock"]
+            (folder / "in").mkdir()
+            (folder / "in" / "file").write_text("")
+        assert not place.exists()
 
 
 def test_what_is_no_folder_is_refused(tmp_path, monkeypatch):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +34,23 @@ def test_csv_round_trip(tmp_path: Path) -> None:
     np.testing.assert_allclose(index, picks().index, atol=0.005)
     assert names == picks().names
     assert scores.tolist() == [0.9, 0.8, 0.7]
+
+
+WRITE = r"""
+import numpy as np
+from monai_cryo.io import Picks, write_copick, write_picks_csv, write_relion
+picks = {"Zelle_\u00c41": Picks(np.zeros((1, 3)), ["ribosome"], np.ones(1), np.ones(1), 10.0, (9, 9, 9))}
+write_picks_csv("p.csv", picks)
+write_relion("p.star", picks, ["ribosome"])
+write_copick("Picks", *picks.values(), *picks)
+"""
+
+
+def test_names_of_any_alphabet_whatever_the_locale(tmp_path: Path) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", WRITE], cwd=tmp_path, env=os.environ | plain, check=True)
+    assert list(read_picks_csv(tmp_path / "p.csv")) == ["Zelle_Ä1"]
+    assert "Zelle_Ä1" in (tmp_path / "p.star").read_text(encoding="utf-8")
 
 
 def test_csv_of_others_needs_class_and_position_only(tmp_path: Path) -> None:

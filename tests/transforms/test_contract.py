@@ -87,6 +87,10 @@ class TestEveryTransform:
     def test_integers_become_float(self, kind):
         assert kind.make()((volume() * 100).to(torch.int16)).dtype == torch.float32
 
+    def test_complex_values_are_refused(self, kind):
+        with pytest.raises(ValueError, match=f"^{kind.name} expects real values, got torch.complex64"):
+            kind.make()(volume().to(torch.complex64))
+
     def test_any_memory_layout_and_byte_order(self, kind):
         array = volume().numpy()
         expected = kind.make()(array)
