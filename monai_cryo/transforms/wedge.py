@@ -146,7 +146,7 @@ class RandMissingWedge(RandDrawable, MissingWedge):
     Parameters
     ----------
     missing_angle_deg
-        Missing half-angle w, a number or a uniform (min, max) in 0..90: the tilt range is ``(-(90 - w), 90 - w)``.
+        Missing half-angle w, a number or a uniform (min, max), 0 <= w < 90: the tilt range is ``(-(90 - w), 90 - w)``.
         The default is the paper's 0..50.
     min_tilt_deg, max_tilt_deg
         Both given instead: the two ends of the tilt range, numbers or ranges, each drawn on its own.

@@ -230,3 +230,21 @@ def test_measured_curves_and_zero_width():
     half = T.MTF(curve=[[0, 0.5], [2, 0.5]])
     torch.testing.assert_close(half(v), v / 2)
     assert half.parameters == {}
+
+
+def test_a_box_is_periodic_and_its_middle_is_safe():
+    """What leaves by one face comes in by the opposite one; a larger box, cut, has none of it."""
+    image_it = T.FourierCompose([T.CTF(4.0), T.MissingWedge((-60, 60))], voxel_size=VOXEL)
+
+    def imaged(n, middle, radius):
+        offset = (n - 40) // 2
+        z, y, x = ((torch.arange(n) - offset - c) ** 2 for c in middle)
+        ball = (z[:, None, None] + y[:, None] + x <= radius**2).float()
+        return image_it(ball[None])[0, offset : offset + 40, offset : offset + 40, offset : offset + 40]
+
+    alone, cut = (imaged(n, (20, 20, 20), 9) for n in (40, 120))
+    inner = (slice(10, 30),) * 3
+    assert float((alone - cut)[inner].std()) < 0.06 * float(cut[inner].std())
+    alone, cut = (imaged(n, (2, 20, 20), 5) for n in (40, 120))  # at a face
+    assert float(alone[32:].square().mean().sqrt()) > 0.3 * float(alone.std())
+    assert float(cut[32:].square().mean().sqrt()) < 0.05 * float(cut.std())
