@@ -26,9 +26,8 @@ from monai_cryo.inferers import (
     TomogramReader,
     TomogramReading,
     particle_diameters,
-    tomogram_name,
 )
-from monai_cryo.io import open_tomogram, read_picks_csv
+from monai_cryo.io import open_tomogram, read_picks_csv, tomogram_name
 from monai_cryo.metrics import match_points, score_detections
 from monai_cryo.templates import load_templates
 from monai_cryo.visualize.detection import check_curve_file, write_precision_recall
