@@ -21,6 +21,8 @@ def check_device(text: str) -> None:
         device = torch.device(text)
     except RuntimeError as error:
         raise ValueError(f"--device must be such as cpu, cuda or cuda:1, got {text!r}") from error
+    if device.type not in ("cpu", "cuda", "mps", "xpu"):
+        raise ValueError(f"--device must be such as cpu, cuda or cuda:1, got {text!r}")
     found = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= found:
         raise ValueError(f"--device {text}: this machine has {found or 'no'} CUDA device{'s' if found > 1 else ''}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_cryo.cli.parser import Verbs, device, load_model, positive, reading_verb
+from monai_cryo.cli.parser import Verbs, device, load_model, place, positive, reading_verb
 
 
 def add(verbs: Verbs) -> None:
@@ -18,7 +19,7 @@ def add(verbs: Verbs) -> None:
     inputs = "STAR files, MRC files, folders of MRC files, globs in quotes"
     verb = reading_verb(verbs, "classify", about, example, inputs)
     verb.add_argument(
-        "--tomograms", type=Path, metavar="PATH", help="the STAR files' tomograms: folder, or tomograms.star"
+        "--tomograms", type=place, metavar="PATH", help="the STAR files' tomograms: folder, or tomograms.star"
     )
     note = "Å a pixel of the STAR coordinates has; default: as the file says"
     verb.add_argument("--star_apix", type=positive(float), metavar="A", help=note)
@@ -53,10 +54,10 @@ def _classify(options: argparse.Namespace) -> None:
     from monai_cryo.bundle import bundle_root
     from monai_cryo.data import StarParticles
     from monai_cryo.handlers import PredictionsWriter
-    from monai_cryo.inferers import list_tomograms, process_rank
+    from monai_cryo.inferers import file_digests, list_tomograms
     from monai_cryo.io import check_folder, hold_folder, read_star
 
-    if process_rank()[1] > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # tasks of a SLURM array have calls of their own
         raise ValueError("classify runs in one process: it keeps one table")
     check_folder(options.output)
     model = load_model(options)
@@ -76,11 +77,16 @@ def _classify(options: argparse.Namespace) -> None:
         )
         for star in stars
     ]
-    parts.append([{"image": str(f), "file": str(f)} for f in (list_tomograms(others) if others else [])])
+    files = list_tomograms(others) if others else []
+    parts.append([{"image": str(f), "file": str(f)} for f in files])
 
+    for star in stars:  # what cannot be written back is told now
+        star.with_columns(_columns(star, {}, model.classes))
     settings = _settings(options, model, [star.path for star in stars])
+    settings |= file_digests({str(source): source for part in parts[:-1] for source in part.sources})
     hold_folder(options.output)  # before the table is read that this goes on with
-    predictions = PredictionsWriter(model.classes, str(options.output), not options.overwrite, settings)
+    digests = file_digests({str(file): file for file in files})
+    predictions = PredictionsWriter(model.classes, str(options.output), not options.overwrite, settings, digests)
     samples = _Samples(parts, set(predictions.done))
     parser = ConfigParser()
     parser.read_config(str(bundle_root() / "configs" / "inference.yaml"))

@@ -7,7 +7,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from monai_cryo.cli.parser import Verbs
+from monai_cryo.cli.parser import Verbs, place
 
 
 def add(verbs: Verbs) -> None:
@@ -26,12 +26,12 @@ def add(verbs: Verbs) -> None:
     note = "with commas; or ablation; default: fixed_parameters,paper,robust"
     verb.add_argument("--arms", type=_words, metavar="NAMES", help=note)
     verb.add_argument("--seeds", type=_numbers, default=(0, 1, 2), metavar="N,N", help="default: 0,1,2")
-    verb.add_argument("--output", type=Path, metavar="DIR", help="default: runs/experiment_SCALE")
+    verb.add_argument("--output", type=place, metavar="DIR", help="default: runs/experiment_SCALE")
     data = Path(os.environ.get("MONAI_CRYO_DATA", "data"))
     note = "folder with real/ and simulated/; default: $MONAI_CRYO_DATA or data"
-    verb.add_argument("--data", type=Path, default=data, metavar="DIR", help=note)
+    verb.add_argument("--data", type=place, default=data, metavar="DIR", help=note)
     verb.add_argument("--templates", metavar="FILE", help="YAML of classes for all arms; default: the arms' own")
-    verb.add_argument("--plan", type=Path, metavar="YAML", help="scales and arms; default: the package's")
+    verb.add_argument("--plan", type=place, metavar="YAML", help="scales and arms; default: the package's")
 
 
 def _words(text: str) -> list[str]:

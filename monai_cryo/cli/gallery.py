@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from monai_cryo.cli.parser import Verbs
+from monai_cryo.cli.parser import Verbs, place, whole
 
 
 def add(verbs: Verbs) -> None:
@@ -13,10 +13,10 @@ def add(verbs: Verbs) -> None:
     about = "Draw simulated slices: one class a column, one imaging parameter at random in each row."
     gallery = verbs.add_parser("gallery", help=about, description=about, allow_abbrev=False)
     gallery.set_defaults(run=_draw_gallery)
-    gallery.add_argument("--output", type=Path, default=Path("gallery.png"), metavar="PNG", help="%(default)s")
-    gallery.add_argument("--spectra", type=Path, metavar="PNG", help="log power spectra of the same volumes, x-z")
-    gallery.add_argument("--templates", type=Path, metavar="FILE", help="YAML of classes; default: the embedded ones")
-    gallery.add_argument("--seed", type=int, default=0, help="%(default)s")
+    gallery.add_argument("--output", type=place, default=Path("gallery.png"), metavar="PNG", help="%(default)s")
+    gallery.add_argument("--spectra", type=place, metavar="PNG", help="log power spectra of the same volumes, x-z")
+    gallery.add_argument("--templates", type=place, metavar="FILE", help="YAML of classes; default: the embedded ones")
+    gallery.add_argument("--seed", type=whole(0), default=0, help="%(default)s")
 
 
 def _draw_gallery(options: argparse.Namespace) -> None:

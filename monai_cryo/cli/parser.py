@@ -21,6 +21,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"monai_cryo: error: {message} (see {self.prog} --help)\n")
 
 
+def place(text: str) -> Path:
+    """Convert to a path; an empty word, such as that of a variable that is not set, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file or folder, got ''")
+    return Path(text)
+
+
 def positive(kind: type[int] | type[float]) -> Any:
     """Return a converter to a finite number > 0."""
 
@@ -34,6 +41,19 @@ def positive(kind: type[int] | type[float]) -> Any:
     return convert
 
 
+def whole(low: int) -> Any:
+    """Return a converter to a whole number from `low` on and below 2^32."""
+
+    def convert(text: str) -> int:
+        value = int(text)
+        if not low <= value < 1 << 32:
+            raise argparse.ArgumentTypeError(f"must be {low} to 2^32 - 1, got {text}")
+        return value
+
+    convert.__name__ = "int"
+    return convert
+
+
 def reading_verb(verbs: Verbs, name: str, about: str, example: str, inputs: str) -> Parser:
     """Add a verb that reads images with a model, and the options that all such have."""
     verb: Parser = verbs.add_parser(
@@ -44,8 +64,8 @@ def reading_verb(verbs: Verbs, name: str, about: str, example: str, inputs: str)
         allow_abbrev=False,
     )
     verb.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
-    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
-    verb.add_argument("--model", type=Path, metavar="PT", help="model file; default: the one the bundle ships")
+    verb.add_argument("--output", type=place, required=True, metavar="DIR", help="folder for the results")
+    verb.add_argument("--model", type=place, metavar="PT", help="model file; default: the one the bundle ships")
     note = "classes of the model that the specimen does not have; the others share their probability"
     verb.add_argument("--absent", nargs="+", default=[], metavar="CLASS", help=note)
     verb.add_argument("--apix", type=positive(float), metavar="A", help="voxel size in Å, in place of the headers'")
@@ -73,9 +93,12 @@ def device(options: argparse.Namespace) -> Any:
     """
     import torch
 
+    from monai_cryo.bundle.device import check_device
+
     # the processes that torchrun starts on one machine share its GPUs out
     number = int(os.environ.get("LOCAL_RANK", "0")) % max(1, torch.cuda.device_count())
     name = options.device or (f"cuda:{number}" if torch.cuda.is_available() else "cpu")
+    check_device(name)
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from monai_cryo.cli.parser import Verbs, positive
+from monai_cryo.cli.parser import Verbs, place, positive
 
 
 def add(verbs: Verbs) -> None:
@@ -23,13 +23,13 @@ def add(verbs: Verbs) -> None:
         epilog="example: python -m monai_cryo score picks/picks.csv truth.csv --distance 8",
         allow_abbrev=False,
     )
-    verb.add_argument("found", type=Path, metavar="FOUND", help="picks, CSV or STAR, or a label MRC")
-    verb.add_argument("truth", type=Path, metavar="TRUTH", help="of the same kind")
+    verb.add_argument("found", type=place, metavar="FOUND", help="picks, CSV or STAR, or a label MRC")
+    verb.add_argument("truth", type=place, metavar="TRUTH", help="of the same kind")
     verb.add_argument(
         "--distance", type=positive(float), metavar="VOXELS", help="largest distance of a pair; for picks"
     )
     note = "of STAR files: folder, or RELION 5's tomograms.star"
-    verb.add_argument("--tomograms", type=Path, metavar="PATH", help=note)
+    verb.add_argument("--tomograms", type=place, metavar="PATH", help=note)
     note = "voxel size of the tomograms in Å, in place of the headers' or of --tomograms"
     verb.add_argument("--apix", type=positive(float), metavar="A", help=note)
     note = "Å a pixel of the STAR coordinates has; default: as the file says"
@@ -37,7 +37,7 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--beta", type=positive(float), default=4.0, help="of F-beta; %(default)g")
     note = "what TRUTH calls a class of FOUND"
     verb.add_argument("--same", action="append", default=[], metavar="NAME=TRUE", help=note)
-    verb.add_argument("--output", type=Path, metavar="JSON", help="write all figures, the curves too")
+    verb.add_argument("--output", type=place, metavar="JSON", help="write all figures, the curves too")
     note = "write precision over recall of each class, .csv or .png; may be repeated"
     verb.add_argument("--curves", action="append", default=[], metavar="FILE", help=note)
     verb.set_defaults(run=_score)

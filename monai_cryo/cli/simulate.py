@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from monai_cryo.cli.parser import Verbs, positive
+from monai_cryo.cli.parser import Verbs, place, whole
 
 
 def add(verbs: Verbs) -> None:
@@ -21,14 +20,14 @@ def add(verbs: Verbs) -> None:
         allow_abbrev=False,
     )
     verb.set_defaults(run=_simulate)
-    verb.add_argument("--number", type=positive(int), required=True, metavar="N", help="samples, equally many a class")
-    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the set")
-    verb.add_argument("--shards", type=positive(int), default=1, metavar="K", help="subfolders; default: %(default)s")
+    verb.add_argument("--number", type=whole(1), required=True, metavar="N", help="samples, equally many a class")
+    verb.add_argument("--output", type=place, required=True, metavar="DIR", help="folder for the set")
+    verb.add_argument("--shards", type=whole(1), default=1, metavar="K", help="subfolders; default: %(default)s")
     words = "fixed_parameters, paper, robust or tilt_series; default: %(default)s"
     verb.add_argument("--recipe", default="robust", metavar="NAME", help=words)
     note = "YAML of classes, or robust or unseen; default: the recipe's own"
     verb.add_argument("--templates", metavar="FILE", help=note)
-    verb.add_argument("--seed", type=int, default=0, metavar="N", help="%(default)s")
+    verb.add_argument("--seed", type=whole(0), default=0, metavar="N", help="%(default)s")
     note = "train, validation or test: no two share a sample; default: %(default)s"
     verb.add_argument("--split", default="test", metavar="NAME", help=note)
 

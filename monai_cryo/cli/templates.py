@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monai_cryo import __version__
-from monai_cryo.cli.parser import Parser, Verbs, positive
+from monai_cryo.cli.parser import Parser, Verbs, place, positive
 
 if TYPE_CHECKING:
     from monai_cryo.templates.library import TemplateLibrary
@@ -34,11 +34,13 @@ def add(verbs: Verbs) -> None:
         action.set_defaults(run=run)
         optional = "?" if name != "build" else None
         note = "YAML or JSON of classes and sources" + ("; default: the embedded library" if optional else "")
-        action.add_argument("file", type=Path, nargs=optional, metavar="FILE", help=note)
+        action.add_argument("file", type=place, nargs=optional, metavar="FILE", help=note)
         if name == "show":
-            action.add_argument("--output", type=Path, default=Path("templates.png"), metavar="PNG", help="%(default)s")
+            action.add_argument(
+                "--output", type=place, default=Path("templates.png"), metavar="PNG", help="%(default)s"
+            )
         elif name == "build":
-            action.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+            action.add_argument("--output", type=place, required=True, metavar="DIR", help="folder to write")
 
     about = "Download entries of the PDB or EMDB into the cache, MONAI_CRYO_CACHE or ~/.cache/monai_cryo."
     fetch = actions.add_parser("fetch", help=about, description=about, allow_abbrev=False)

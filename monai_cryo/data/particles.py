@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from monai_cryo._described import Described
 from monai_cryo.data.memory import image_in_memory
 from monai_cryo.io.header import read_header
-from monai_cryo.io.mrc import has_mrc_suffix
+from monai_cryo.io.mrc import has_mrc_suffix, tomogram_name
 from monai_cryo.io.particles import ParticleImage, coordinate_columns, particle_images, positions, tomogram_names
 from monai_cryo.io.star import ParticleStar
 from monai_cryo.io.tomogram import Tomogram, cut_boxes, open_tomogram
@@ -92,6 +93,11 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
     def places(self) -> tuple[list[Path], NDArray[np.float64]]:
         """Return the tomogram of each particle, N, and where it is in it, as indices (z, y, x), (N, 3)."""
         return list(self._files), self._places.copy()
+
+    @property
+    def sources(self) -> list[Path]:
+        """Files that the particles are read from, each once."""
+        return sorted({*self._files, *(image.path for image in self._images)})
 
     def __getitem__(self, index: Any) -> Any:
         """Return particle `index`."""
@@ -181,8 +187,10 @@ def find_tomograms(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     files = sorted(path for path in folder.iterdir() if path.is_file() and has_mrc_suffix(path))
     found = {}
     for name in names:
-        exact = [f for f in files if f.name.removesuffix(".gz").rpartition(".")[0] == name]
-        fit = exact or [f for f in files if f.name.startswith(f"{name}_") or f.name.startswith(f"rec_{name}.")]
+        exact = [f for f in files if tomogram_name(f) == name]
+        fit = exact or [
+            f for f in files if re.fullmatch(rf"(rec_)?{re.escape(name)}(_\d+(\.\d+)?Apx)?", tomogram_name(f))
+        ]
         if len(fit) != 1:
             said = "none" if not fit else ", ".join(f.name for f in fit[:3])
             raise FileNotFoundError(f"{folder}: expected one MRC file of tomogram {name}, found {said}")

@@ -18,6 +18,7 @@ from monai_cryo.io.folder import hold_folder
 __all__ = ["PredictionsWriter"]
 
 _REFUSED = ["file", "reason"]
+_FILES = "files"
 
 
 class PredictionsWriter(Described):
@@ -33,12 +34,14 @@ class PredictionsWriter(Described):
         Go on with the table that is there, instead of beginning anew: `done` says which files need no second look.
     settings
         What the predictions depend on, plain values; kept in ``settings.json``.
+    files
+        A digest of each image, by its name in the table; kept there, too.
 
     Raises
     ------
     ValueError
-        If the table to go on with is of other classes, or was made with other `settings` of those names. When it
-        begins: if another process is at work in the folder.
+        If the table to go on with is of other classes, or was made with other `settings` of those names, or of
+        another file of a name in `files`. When it begins: if another process is at work in the folder.
     """
 
     def __init__(
@@ -47,15 +50,18 @@ class PredictionsWriter(Described):
         output_dir: str,
         resume: bool = False,
         settings: Mapping[str, Any] | None = None,
+        files: Mapping[str, str] | None = None,
     ) -> None:
         self.classes, self.output_dir, self.resume = list(classes), Path(output_dir), resume
         self.path, self.refused_path = self.output_dir / "predictions.csv", self.output_dir / "refused.csv"
         self.settings, self._settings_path = dict(settings or {}), self.output_dir / "settings.json"
+        self.files = dict(files or {})
         self.refused: list[list[str]] = []
         self.done: dict[str, tuple[str, list[str]]] = {}
         if resume and self.path.is_file():
             self.done = self._read()
-            self.settings = self._earlier() | self.settings
+            before, files = self._earlier()
+            self.settings, self.files = before | self.settings, files | self.files
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator whose postprocessing ends in :class:`monai_cryo.data.DecodePredictiond`'s entries."""
@@ -69,7 +75,7 @@ class PredictionsWriter(Described):
         self.refused_path.unlink(missing_ok=True)
         if not self.resume:
             self.done.clear()
-        write_text(self._settings_path, json.dumps(self.settings) + "\n")
+        write_text(self._settings_path, json.dumps(self.settings | {_FILES: self.files}) + "\n")
         rows = [["file", "class", *(f"p_{name}" for name in self.classes)]]
         rows += [[file, kind, *numbers] for file, (kind, numbers) in self.done.items()]
         write_text(self.path, _text(rows))
@@ -95,21 +101,24 @@ class PredictionsWriter(Described):
             total = len(self.done) + len(self.refused)
             raise ValueError(f"{len(self.refused)} of {total} refused ({self.refused_path}): {self.refused[0][1]}")
 
-    def _earlier(self) -> dict[str, Any]:
-        """Return the settings of the table that is there; refuse it if one is another now."""
+    def _earlier(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return settings and files of the table that is there; refuse it if one is another now."""
         if not self._settings_path.is_file():
-            return {}
+            return {}, {}
         try:
             before = dict(json.loads(self._settings_path.read_text(encoding="utf-8")))
+            files = dict(before.pop(_FILES, {}))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{self._settings_path} holds no settings: pass another output folder") from error
         changed = [name for name, value in self.settings.items() if before.get(name, value) != value]
+        # what has no row is looked at again anyway
+        changed += [name for name in self.done if name in self.files and files.get(name) != self.files[name]]
         if changed:
             raise ValueError(
                 f"{self.path} was made with another {', '.join(changed)}: begin anew (--overwrite, or resume: false), "
                 "or name another folder"
             )
-        return before
+        return before, files
 
     def _read(self) -> dict[str, tuple[str, list[str]]]:
         # a row that was being written when the machine stopped has no line end

@@ -9,6 +9,8 @@ from monai_cryo.templates import Template, TemplateLibrary
 
 __all__ = ["particle_diameters"]
 
+LARGEST_A = 10_000.0
+
 
 def particle_diameters(
     classes: Sequence[str], library: TemplateLibrary, given: Mapping[str, float] | None = None
@@ -30,12 +32,15 @@ def particle_diameters(
     Raises
     ------
     ValueError
-        If a diameter is given to a class that the model does not have, or of a class nothing is known.
+        If a diameter cannot be, is given to a class that the model does not have, or of a class nothing is known.
     """
     chosen = dict(given or {})
     unknown = sorted(set(chosen) - set(classes))
     if unknown:
         raise ValueError(f"the model has no class {unknown[0]!r} to give a diameter; it has {', '.join(classes)}")
+    for name, value in chosen.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or 1 <= value <= LARGEST_A):
+            raise ValueError(f"the diameter of {name} must be 0 or 1 to {LARGEST_A:g} Å, got {value!r}")
     missing = sorted(set(classes) - set(chosen) - set(library.templates) - {"background"})
     if missing:
         raise ValueError(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from monai_cryo.io.mrc import SUFFIXES, tomogram_name
 from monai_cryo.io.tomogram_list import ListedTomogram, read_tomogram_list
+
+_LONGEST = 200
 
 __all__ = ["list_tomograms", "listed_tomograms"]
 
@@ -19,7 +22,7 @@ def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
     FileNotFoundError
         If one of them names nothing, or a listed file is not there.
     ValueError
-        If two files have one name, which is what their results are called by.
+        If two files have one name, which is what their results are called by, or one is too long or not in UTF-8.
     """
     found: list[Path] = []
     for text in inputs:
@@ -34,7 +37,10 @@ def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
             part = [path]
         else:
             anchor = Path(path.anchor)
-            part = [f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file()]
+            try:
+                part = [f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file()]
+            except ValueError as error:
+                raise ValueError(f"{text}: {error}") from None
         if not part:
             raise FileNotFoundError(f"{text}: no such file, no folder with {' '.join(SUFFIXES)}, and no glob of any")
         found += part
@@ -42,15 +48,34 @@ def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
     names: dict[str, Path] = {}
     for file in files:
         other = names.setdefault(tomogram_name(file), file)
+        try:
+            long = len(f".{tomogram_name(file)}.part".encode()) > _LONGEST
+        except UnicodeEncodeError:
+            raise ValueError(f"{os.fsencode(file)!r}: expected a file name in UTF-8") from None
+        if long:
+            raise ValueError(f"{file}: expected a name of at most {_LONGEST} bytes, which results are called by")
         if other != file:
             raise ValueError(f"{other} and {file} have one name: read them in two calls, each with its own output")
     return files
 
 
 def listed_tomograms(inputs: Sequence[str | None]) -> dict[str, ListedTomogram]:
-    """Return what the ``tomograms.star`` among the inputs say of their tomograms, by `tomogram_name`."""
+    """Return what the ``tomograms.star`` among the inputs say of their tomograms, by `tomogram_name`.
+
+    Raises
+    ------
+    ValueError
+        If a file is listed as two tomograms.
+    """
     lists = [read_tomogram_list(text) for text in inputs if text and text.lower().endswith(".star")]
-    return {tomogram_name(t.path): t for found in lists for t in found.values() if t.path is not None}
+    named: dict[str, ListedTomogram] = {}
+    for entry in (entry for found in lists for entry in found.values()):
+        if entry.path is None:
+            continue
+        other = named.setdefault(tomogram_name(entry.path), entry)
+        if other.name != entry.name:
+            raise ValueError(f"{entry.path} is listed as two tomograms, {other.name} and {entry.name}")
+    return named
 
 
 def _reconstructed(file: Path) -> list[Path]:

@@ -24,6 +24,7 @@ __all__ = [
     "TomogramRecord",
     "check_pick_options",
     "file_digest",
+    "file_digests",
     "read_record",
     "write_pick_files",
     "write_record",
@@ -116,6 +117,17 @@ def file_digest(path: str | os.PathLike[str], pieces: int = 16, length: int = 1 
             file.seek(n * max(size - length, 0) // (pieces - 1))
             found.update(file.read(length))
     return found.hexdigest()[:16]
+
+
+def file_digests(paths: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:
+    """Return the `file_digest` of each file, under the same name; of one that cannot be read it is empty."""
+    found = {}
+    for name, path in paths.items():
+        try:
+            found[name] = file_digest(path)
+        except OSError:
+            found[name] = ""
+    return found
 
 
 def write_pick_files(

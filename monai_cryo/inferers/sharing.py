@@ -45,6 +45,6 @@ def process_rank(environment: Mapping[str, str] | None = None) -> tuple[int, int
 
 
 def my_share(items: Sequence[Item], environment: Mapping[str, str] | None = None) -> list[Item]:
-    """Return every n-th item, as `process_rank` deals them."""
+    """Return every n-th item, as `process_rank` deals them; of a list of one each process has all."""
     rank, count = process_rank(environment)
-    return list(items[rank::count])
+    return list(items) if len(items) == 1 else list(items[rank::count])

@@ -104,7 +104,12 @@ class TomogramWorkflow:
             ``refused.csv``.
         """
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        mine = [path for path in my_share(self._inputs(paths)) if not self._finished(path, voxel_size)]
+        inputs = self._inputs(paths)
+        mine = my_share(inputs)
+        if len(mine) < len(inputs):
+            rank, count = process_rank()
+            print(f"{len(mine)} of {len(inputs)} tomograms are for this process, number {rank} of {count}", flush=True)
+        mine = [path for path in mine if not self._finished(path, voxel_size)]
         refused: list[tuple[Path, str]] = []
         # what a header tells is told before anything long begins; a compressed file is only opened once
         todo = []
@@ -129,6 +134,18 @@ class TomogramWorkflow:
             record = read_record(self.output_dir / f"{tomogram_name(path)}.json")
             if record is not None and not self._changed(record, path, voxel_size):
                 found.append(record)
+        return found
+
+    def others(self, paths: Sequence[Path]) -> list[TomogramRecord]:
+        """Return the records of other calls' tomograms in the folder that were read as this workflow reads."""
+        named = {tomogram_name(path) for path in paths}
+        found = []
+        for file in sorted(self.output_dir.glob("*.json")):
+            record = read_record(file) if file.stem not in named else None
+            if record is not None and record.name == file.stem:
+                believed = {key: record.settings[key] for key in ("voxel_size",) if key in record.settings}
+                if record.settings == self._settings(Path(file.stem), None) | believed:
+                    found.append(record)
         return found
 
     def _inputs(self, paths: Sequence[Path]) -> list[Path]:
@@ -242,12 +259,14 @@ class TomogramWorkflow:
 def pick_tomograms(
     workflow: TomogramWorkflow,
     paths: Sequence[Path],
-    formats: Sequence[PickFormat] = ("csv",),
+    formats: PickFormat | Sequence[PickFormat] = ("csv",),
     *,
     voxel_size: float | None = None,
     pixel_size: float | None = None,
 ) -> list[Path]:
     """Read tomograms and write the picks of all that are finished, whatever becomes of the others.
+
+    What other calls have read into the same folder with the same settings is in the lists, too.
 
     Parameters
     ----------
@@ -270,19 +289,20 @@ def pick_tomograms(
     ValueError
         As `check_pick_options`, before anything is read, and as `TomogramWorkflow.run`.
     """
-    check_pick_options(formats, pixel_size, workflow.listed)
+    wanted: Sequence[Any] = [formats] if isinstance(formats, str) else formats
+    check_pick_options(wanted, pixel_size, workflow.listed)
     written: list[Path] = []
     try:
         workflow.run(paths, voxel_size)
     finally:
-        records = workflow.records(paths, voxel_size)
+        records = workflow.records(paths, voxel_size) + workflow.others(paths)
         while records:
             classes = workflow.reader.model.classes
             written = write_pick_files(
-                workflow.output_dir, records, classes, formats, pixel_size=pixel_size, listed=workflow.listed
+                workflow.output_dir, records, classes, wanted, pixel_size=pixel_size, listed=workflow.listed
             )
             # another process may have finished while these were written
-            now = workflow.records(paths, voxel_size)
+            now = workflow.records(paths, voxel_size) + workflow.others(paths)
             if len(now) == len(records):
                 break
             records = now

@@ -7,6 +7,7 @@ from pathlib import Path
 
 __all__ = ["confined"]
 
+_PACKAGE = Path(__file__).resolve().parents[1]
 _FOLDER = "MONAI_CRYO_CONFINE"
 
 
@@ -21,6 +22,7 @@ def confined(path: Path, named_by: str | os.PathLike[str]) -> Path:
         If it lies elsewhere.
     """
     folder = os.environ.get(_FOLDER)
-    if folder and not path.resolve().is_relative_to(Path(folder).resolve()):
+    own = Path(named_by).resolve().is_relative_to(_PACKAGE)  # the embedded libraries
+    if folder and not own and not path.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(f"{named_by} names {path}, outside of {folder}, to which {_FOLDER} confines it")
     return path

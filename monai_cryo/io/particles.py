@@ -170,10 +170,8 @@ def tomogram_names(star: ParticleStar) -> list[str]:
     """
     for label in ("rlnTomoName", "rlnMicrographName", "wrpSourceName"):
         if label in star.columns:
-            return [
-                name.removesuffix(".tomostar").removesuffix(".mrc") if label != "rlnTomoName" else name
-                for name in star.columns[label]
-            ]
+            names = [name.removesuffix(".tomostar") for name in star.columns[label]]  # Warp's, in any of them
+            return names if label == "rlnTomoName" else [name.removesuffix(".mrc") for name in names]
     raise ValueError(f"{star.path}: no column _rlnTomoName, _rlnMicrographName or _wrpSourceName")
 
 
@@ -255,7 +253,10 @@ def _pixel_sizes(star: ParticleStar) -> NDArray[np.float64]:
         with np.errstate(all="ignore"):
             return np.asarray(detector / magnification * 1e4)
     wanted = ", ".join(f"_{label}" for label in (*_PIXEL_SIZES, "rlnDetectorPixelSize with _rlnMagnification"))
-    raise ValueError(f"{star.path}: in which pixels the coordinates are is not said ({wanted}): pass pixel_size in Å")
+    raise ValueError(
+        f"{star.path}: in which pixels the coordinates are is not said ({wanted}): pass it in Å (--star_apix, "
+        "or pixel_size)"
+    )
 
 
 def _offsets(star: ParticleStar, pixel_sizes: NDArray[np.float64]) -> NDArray[np.float64]:

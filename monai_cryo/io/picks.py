@@ -93,7 +93,7 @@ def read_picks_csv(
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file of picks")
     try:
-        table = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))
+        table = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8-sig")))
         rows, columns = list(table), table.fieldnames or []
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{file}: not a CSV file: {error}") from error

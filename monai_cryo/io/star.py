@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gemmi
 
@@ -189,16 +190,14 @@ def _optics(document: gemmi.cif.Document) -> dict[str, dict[str, str]]:
     block = document.find_block("optics")
     if block is None:
         return {}
-    groups = block.find_loop("_rlnOpticsGroup")
-    if not groups:
-        return {}
-    loop = groups.get_loop()
-    labels = [tag.lstrip("_") for tag in loop.tags]
-    if "rlnOpticsGroup" not in labels:  # gemmi finds labels in other letters too
-        return {}
-    values = ([gemmi.cif.as_string(loop[row, n]) for n in range(len(labels))] for row in range(loop.length()))
-    rows = (dict(zip(labels, found, strict=True)) for found in values)
-    return {row["rlnOpticsGroup"]: row for row in rows}
+    pairs: list[Any] = [item.pair for item in block if item.pair is not None]
+    rows = [{label.lstrip("_"): gemmi.cif.as_string(value) for label, value in pairs}]
+    for item in block:
+        if item.loop is not None:
+            labels = [tag.lstrip("_") for tag in item.loop.tags]
+            values = ([item.loop[row, n] for n in range(len(labels))] for row in range(item.loop.length()))
+            rows += [dict(zip(labels, map(gemmi.cif.as_string, found), strict=True)) for found in values]
+    return {row["rlnOpticsGroup"]: row for row in rows if "rlnOpticsGroup" in row}
 
 
 def _content(line: str) -> bool:

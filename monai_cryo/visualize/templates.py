@@ -60,7 +60,7 @@ def show_templates(library: TemplateLibrary, path: str | os.PathLike[str], *, se
             ax.set_xlabel(f"{across} (nm)")
             ax.set_ylabel(f"{down} (nm)")
             if axis == 0:
-                ax.set_title(f"{index} {class_name}: {member.name}", loc="left", fontsize=10)
+                ax.set_title(f"{index} {class_name}: {member.name}", loc="left", fontsize=10, parse_math=False)
             elif axis == 2:
                 ax.set_title(f"{100 * mask.mean():.1f} % foreground", loc="right", fontsize=10)
     with replacing(path) as temporary:

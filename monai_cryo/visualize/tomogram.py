@@ -114,7 +114,7 @@ def draw_tomogram(
     ax.tick_params(labelsize=7)
     counts = {name: 0 if picks is None else picks.names.count(name) for name in seen}
     handles = [Patch(color=colour[name], label=f"{name} ({n})" if n else name) for name, n in counts.items()]
-    ax.set_title(title, fontsize=8)
+    ax.set_title(title, fontsize=8, parse_math=False)
     if handles:
         ax.legend(handles=handles, fontsize=7, loc="upper right")
     return figure

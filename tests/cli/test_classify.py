@@ -208,6 +208,43 @@ def test_another_model_does_not_go_on_with_a_table(
     assert "predictions.csv was made with another apix, star_apix: " in capsys.readouterr().err
 
 
+def test_another_file_of_a_name_does_not_get_its_answer(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (folder / "in" / "c.mrc").write_bytes(b"broken")
+    assert call(model, folder, "in") == 1
+    (folder / "in" / "c.mrc").write_bytes((folder / "in" / "a.mrc").read_bytes())
+    assert call(model, folder, "in") == 0  # what has no answer yet may be mended
+    volume = np.random.default_rng(7).normal(size=(40, 40, 40)).astype(np.float32)
+    write_mrc(folder / "in" / "a.mrc", volume, 10.0, overwrite=True)
+    capsys.readouterr()
+    assert call(model, folder, "in") == 1
+    assert f"predictions.csv was made with another {folder / 'in' / 'a.mrc'}: " in capsys.readouterr().err
+    tomograms = ["--tomograms", str(folder / "tomograms"), "--overwrite"]
+    assert call(model, folder, "p.star", *tomograms) == 0
+    path = folder / "tomograms" / "TS_1_10.00Apx.mrc"
+    write_mrc(path, np.random.default_rng(7).normal(size=(50, 60, 70)).astype(np.float32), 10.0, overwrite=True)
+    assert call(model, folder, "p.star", *tomograms[:2]) == 1
+    assert f"was made with another {path}: " in capsys.readouterr().err
+
+
+def test_a_star_file_that_cannot_be_written_back_is_refused_first(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    lines = STAR.splitlines()
+    (folder / "p.star").write_text("\n".join([*lines[:-1], lines[-1].replace(" ", "\n", 1), ""]))
+    assert call(model, folder, "p.star", "--tomograms", str(folder / "tomograms")) == 1
+    assert "one particle on each line of the table" in capsys.readouterr().err
+    assert not (folder / "out" / "predictions.csv").exists()
+
+
+def test_tasks_of_an_array_have_calls_of_their_own(model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ID": 2, "COUNT": 3}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+    assert call(model, folder, "in") == 0
+    assert len(table(folder)) == 2
+
+
 def test_rows_in_another_order_and_other_tomograms_do_not_go_on_with_a_table(
     model: Path, folder: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -138,6 +138,9 @@ def test_build_does_not_overwrite_its_sources(capsys, library):
         (["templates", "list", "--boxx", "3"], "unrecognized arguments: --boxx (see monai_cryo templates --help)"),
         (["templates", "build", "x.yaml"], "required: --output"),
         (["templates", "fetch"], "required: ID"),
+        (["simulate", "--number", "4", "--output", ""], "argument --output: must name a file or folder, got ''"),
+        (["simulate", "--number", "4", "--output", "x", "--seed", "1" + "0" * 20], "must be 0 to 2^32 - 1, got 1000"),
+        (["simulate", "--number", "1" + "0" * 20, "--output", "x"], "must be 1 to 2^32 - 1, got 1000"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(capsys, argv, message):

@@ -176,6 +176,46 @@ def test_picks_of_other_settings_are_not_mixed(model: Path, folder: Path, monkey
     assert picked() == {"a"}
 
 
+def test_picks_of_other_calls_stay_in_the_lists(model: Path, folder: Path) -> None:
+    more = ["--no_picture", "--diameter", "membrane=40", "--min_score", "0.01"]
+    for name in "ab":
+        assert call("pick", model, folder, *more, inputs=f"in/{name}.mrc") == 0
+    with (folder / "out" / "picks.csv").open() as stream:
+        assert {row["tomogram"] for row in csv.DictReader(stream)} == {"a", "b"}
+
+
+def test_one_tomogram_is_every_tasks(model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ID": 2, "COUNT": 3, "MIN": 0}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+    assert call("segment", model, folder, "--no_picture", inputs="in/b.mrc") == 0
+    assert names(folder / "out") == ["b.json", "b_labels.mrc"]
+
+
+@pytest.mark.parametrize("name", ["a$_{$b", "ü b"])
+def test_names_are_drawn_as_they_are(model: Path, folder: Path, name: str) -> None:
+    (folder / "in" / "a.mrc").rename(folder / "in" / f"{name}.mrc")
+    assert call("segment", model, folder, inputs=f"in/{name}.mrc") == 0
+    assert f"{name}.png" in names(folder / "out")
+
+
+def test_names_that_results_cannot_have_are_refused_first(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (folder / "in" / "a.mrc").rename(folder / "in" / ("a" * 215 + ".mrc"))
+    assert call("segment", model, folder) == 1
+    assert "expected a name of at most 200 bytes" in capsys.readouterr().err
+    os.rename(folder / "in" / ("a" * 215 + ".mrc"), os.fsencode(folder / "in") + b"/\xff.mrc")
+    assert call("segment", model, folder) == 1
+    assert "expected a file name in UTF-8" in capsys.readouterr().err
+    assert call("segment", model, folder, inputs="in/b**") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(SystemExit):
+        main(["segment", str(folder / "in"), "--output", ""])
+    assert "argument --output: must name a file or folder, got ''" in capsys.readouterr().err
+    assert call("pick", model, folder, "--diameter", "ribosome=1e9") == 1
+    assert "the diameter of ribosome must be 0 or 1 to 10000 Å, got 1000000000.0" in capsys.readouterr().err
+
+
 def test_a_new_file_of_the_same_size_is_another_one(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert call("segment", model, folder, "--scores", "--no_picture") == 0
     path = folder / "in" / "a.mrc"
@@ -256,7 +296,7 @@ def test_broken_files_are_listed_and_the_others_read(model: Path, folder: Path, 
     ("verb", "more", "message"),
     [
         ("pick", ["--diameter", "groel=150"], "the model has no class 'groel'"),
-        ("segment", ["--device", "nodevice"], "--device nodevice"),
+        ("segment", ["--device", "nodevice"], "--device must be such as cpu, cuda or cuda:1, got 'nodevice'"),
         ("pick", ["--min_score", "2"], "min_score must be 0 to 1, got 2.0"),
         ("pick", ["--min_score", "nan"], "min_score must be 0 to 1, got nan"),
         ("pick", ["--absent", "groel"], "absent must list classes of the model (ribosome, membrane, background)"),
@@ -317,8 +357,8 @@ def test_two_processes_share_a_list(model: Path, folder: Path) -> None:
     ]
     said = [process.communicate()[0] for process in running]
     assert [process.returncode for process in running] == [0, 0]
-    assert said[0].startswith("a: ")
-    assert said[1].startswith("b: ")
+    assert said[0].startswith("1 of 2 tomograms are for this process, number 0 of 2\na: ")
+    assert said[1].startswith("1 of 2 tomograms are for this process, number 1 of 2\nb: ")
     with (folder / "out" / "picks.csv").open() as stream:
         assert {row["tomogram"] for row in csv.DictReader(stream)} == {"a", "b"}
 

@@ -139,11 +139,23 @@ def test_a_list_without_binning_takes_the_headers_voxel_size(tmp_path: Path) -> 
 
 
 def test_one_file_a_tomogram(tmp_path: Path) -> None:
-    for name in ("TS_1.mrc", "TS_10.mrc", "TS_2_10.00Apx.mrc", "TS_3_a.mrc", "TS_3_b.mrc"):
+    names = (
+        "TS_1",
+        "TS_10",
+        "TS_2_10.00Apx",
+        "rec_TS_3",
+        "rec_TS_3_10.00Apx",
+        "Position_1_2_10.00Apx",
+        "rec_TS_4_8Apx",
+    )
+    for name in (f"{name}.mrc" for name in names):
         (tmp_path / name).touch()
     found = find_tomograms(tmp_path, ["TS_1", "TS_2"])
     assert {k: v.name for k, v in found.items()} == {"TS_1": "TS_1.mrc", "TS_2": "TS_2_10.00Apx.mrc"}
-    with pytest.raises(FileNotFoundError, match=r"of tomogram TS_3, found TS_3_a.mrc, TS_3_b.mrc"):
+    assert find_tomograms(tmp_path, ["TS_4"])["TS_4"].name == "rec_TS_4_8Apx.mrc"
+    with pytest.raises(FileNotFoundError, match="of tomogram Position_1, found none"):  # it is Position_1_2's
+        find_tomograms(tmp_path, ["Position_1"])
+    with pytest.raises(FileNotFoundError, match=r"of tomogram TS_3, found rec_TS_3.mrc, rec_TS_3_10.00Apx.mrc"):
         find_tomograms(tmp_path, ["TS_3"])
     with pytest.raises(FileNotFoundError, match="no such folder of tomograms"):
         find_tomograms(tmp_path / "nowhere", ["TS_1"])

@@ -108,7 +108,7 @@ def test_a_table_is_gone_on_with_by_the_same_model_alone(tmp_path):
     with pytest.raises(ValueError, match=r"predictions.csv was made with another model, flips: begin anew"):
         PredictionsWriter(["a"], str(tmp_path), True, {"model": "2", "flips": True})
     PredictionsWriter(["a"], str(tmp_path), False, {"model": "2"}).begin()
-    assert json.loads((tmp_path / "settings.json").read_text()) == {"model": "2"}
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"model": "2", "files": {}}
     (tmp_path / "settings.json").write_text("{")
     with pytest.raises(ValueError, match=r"settings.json holds no settings"):
         PredictionsWriter(["a"], str(tmp_path), True, {"model": "2"})

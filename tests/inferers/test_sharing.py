@@ -23,6 +23,10 @@ def test_all_items_once(environments: list[dict[str, str]]) -> None:
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+def test_one_item_is_everybodys() -> None:
+    assert [my_share(["a"], {"RANK": str(n), "WORLD_SIZE": "2"}) for n in range(2)] == [["a"], ["a"]]
+
+
 @pytest.mark.parametrize(
     "environment",
     [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}, {"SLURM_ARRAY_TASK_ID": "1"}, slurm(99)],

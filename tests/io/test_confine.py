@@ -47,6 +47,11 @@ def tomograms(folder: Path, named: str) -> None:
     assert read_tomogram_list(folder / "tomograms.star")["t"].path is not None
 
 
+def test_the_embedded_libraries_are_not_confined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONAI_CRYO_CONFINE", str(tmp_path))
+    assert load_templates("robust").classes
+
+
 @pytest.mark.parametrize("reader", [dataset, mask, library, star, tomograms])
 @pytest.mark.parametrize("way", ["absolute", "above", "link"])
 def test_what_lies_outside_is_refused_where_asked(reader, way, tmp_path, monkeypatch):

@@ -82,7 +82,7 @@ def test_warp_pixels_come_from_detector_and_magnification(tmp_path: Path) -> Non
     read = star(tmp_path, {**columns, "rlnMagnification": [10000.0], "rlnDetectorPixelSize": [10.0]})
     np.testing.assert_allclose(positions(read, 13.68)[0] * 1.368, [18.199, 415.615, 64.861])
     assert tomogram_names(read) == ["TS_1"]
-    with pytest.raises(ValueError, match="pass pixel_size"):
+    with pytest.raises(ValueError, match=r"pass it in Å \(--star_apix, or pixel_size\)"):
         positions(star(tmp_path, columns), 13.68)
     np.testing.assert_allclose(positions(star(tmp_path, columns), 20.0, pixel_size=10.0)[0, 0], 18.199 / 2)
 
@@ -100,6 +100,18 @@ def test_origins_of_relion_3_0_are_in_pixels(tmp_path: Path) -> None:
     origin: dict[str, list[object]] = {"rlnOriginX": [5], "rlnOriginY": [-2], "rlnOriginZ": [0]}
     read = star(tmp_path, xyz("relion4", np.array([[10.0, 20, 30]])) | origin)
     assert positions(read, 10.0, pixel_size=5.0).tolist() == [[15, 11, 2.5]]
+
+
+def test_warps_tomograms_are_named_by_their_series(tmp_path: Path) -> None:
+    columns = xyz("relion5", np.zeros((1, 3))) | {"rlnTomoName": ["TS_1.tomostar"]}
+    assert tomogram_names(star(tmp_path, columns)) == ["TS_1"]
+
+
+def test_optics_may_be_pairs(tmp_path: Path) -> None:
+    text = star_text("particles", xyz("relion4", np.array([[10.0, 20, 30]])) | {"rlnOpticsGroup": [1]})
+    pairs = "data_optics\n\n_rlnOpticsGroup 1\n_rlnTomoTiltSeriesPixelSize 5.0\n"
+    (tmp_path / "p.star").write_text(pairs + text)
+    assert positions(read_star(tmp_path / "p.star"), 10.0).tolist() == [[15, 10, 5]]
 
 
 def test_image_names(tmp_path: Path) -> None:

@@ -53,6 +53,11 @@ def test_names_of_any_alphabet_whatever_the_locale(tmp_path: Path) -> None:
     assert "Zelle_Ä1" in (tmp_path / "p.star").read_text(encoding="utf-8")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_column(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("tomogram,class,x,y,z\na,ribosome,3,2,1\n", encoding="utf-8-sig")
+    assert list(read_picks_csv(tmp_path / "p.csv")) == ["a"]
+
+
 def test_csv_of_others_needs_class_and_position_only(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("class,x,y,z,more\nribosome,3,2,1,?\n")
     index, names, scores = read_picks_csv(tmp_path / "p.csv")[""]
