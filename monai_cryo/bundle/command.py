@@ -92,6 +92,11 @@ def check_overrides(argv: Sequence[str]) -> None:
     if command is None:
         return
     config, earlier = ConfigParser.load_config_files(command.files), set[str]()
+    if command.words and _top(command.words[0]) not in config:
+        near = difflib.get_close_matches(command.words[0], config, n=1)
+        raise ValueError(
+            f"nothing to run is called {command.words[0]!r}" + (f": did you mean {near[0]}?" if near else "")
+        )
     own = set(inspect.signature(run).parameters)
     known = set(config) | own
     read = _references(config) | _references(command.options)
@@ -310,7 +315,8 @@ def _read(argv: Sequence[str]) -> Command | None:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "True"
         command.options[name] = value
     files = command.options.get("config_file", "")
-    command.files = [file.strip(" '\"") for file in files.strip("[] ").split(",")] if files else []
+    listed = DefaultParseValue(files)
+    command.files = [str(file) for file in (listed if isinstance(listed, list | tuple) else [files])] if files else []
     return command if command.files else None
 
 

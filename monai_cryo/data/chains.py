@@ -133,8 +133,17 @@ def postprocessing(
     return Compose([_Unrefused(step) for step in chain])
 
 
-def list_images(folder: str | None, pattern: str = "*.mrc") -> list[dict[str, str]]:
+def list_images(folder: str | None, pattern: str = "*.mrc", results: str | None = None) -> list[dict[str, str]]:
     """List the subtomograms in a folder, sorted by name, as dicts with ``image`` and ``file``.
+
+    Parameters
+    ----------
+    folder
+        Where they lie.
+    pattern
+        Which files in it, a glob.
+    results
+        A folder of masks, perhaps within, whose files are none of them.
 
     Raises
     ------
@@ -150,6 +159,8 @@ def list_images(folder: str | None, pattern: str = "*.mrc") -> list[dict[str, st
         raise ValueError(f"pattern must name files in {folder}, such as '*.map', got {pattern!r}")
     try:
         found = sorted(path for path in Path(folder).glob(pattern) if path.is_file())
+        if results is not None:
+            found = [path for path in found if not path.resolve().is_relative_to(Path(results).resolve())]
     except ValueError as error:
         raise ValueError(f"pattern {pattern!r}: {error}") from error
     if not found:

@@ -45,6 +45,15 @@ def test_forgotten_dashes_are_refused(bundle_root):
         check_overrides(argv(bundle_root, "--max_epochs", "3", "snr", "1"))
 
 
+def test_a_mistyped_run_is_refused_and_names_may_hold_commas(bundle_root, tmp_path):
+    file = tmp_path / "a, b.yaml"
+    file.write_bytes((bundle_root / "configs" / "train.yaml").read_bytes())
+    for files in (str(file), str([str(file)])):
+        with pytest.raises(ValueError, match="nothing to run is called 'trainng': did you mean training?"):
+            check_overrides(["monai.bundle", "run", "trainng", "--config_file", files])
+        check_overrides(["monai.bundle", "run", "training", "--config_file", files])
+
+
 def test_other_programs_are_left_alone():
     check_overrides(["pytest", "--anything"])
     check_overrides(["monai/bundle/__main__.py", "ckpt_export", "network_def", "--filepath", "x"])

@@ -222,6 +222,14 @@ def test_images_of_one_name_are_refused_for_their_masks_would_meet(tmp_path):
         list_images(str(tmp_path), "**/*.m*")
 
 
+def test_masks_are_no_images(tmp_path):
+    for name in ("a.mrc", "out/masks/a_mask.mrc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = list_images(str(tmp_path), "**/*.mrc", str(tmp_path / "out" / "masks"))
+    assert [item["file"] for item in found] == ["a.mrc"]
+
+
 @pytest.mark.parametrize("threshold", [2, -0.1, "x", float("nan")])
 def test_thresholds_and_widths_that_cannot_be_are_refused(threshold):
     with pytest.raises(ValueError, match="threshold must"):
