@@ -49,7 +49,7 @@ def test_a_mistyped_run_is_refused_and_names_may_hold_commas(bundle_root, tmp_pa
     file = tmp_path / "a, b.yaml"
     file.write_bytes((bundle_root / "configs" / "train.yaml").read_bytes())
     for files in (str(file), str([str(file)])):
-        with pytest.raises(ValueError, match="nothing to run is called 'trainng': did you mean training?"):
+        with pytest.raises(ValueError, match="nothing to run is called 'trainng': did you mean training"):
             check_overrides(["monai.bundle", "run", "trainng", "--config_file", files])
         check_overrides(["monai.bundle", "run", "training", "--config_file", files])
 
