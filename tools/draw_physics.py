@@ -258,7 +258,7 @@ def _strangers(library: TemplateLibrary) -> Figure:
     for ax, member in zip(axes, made_up, strict=False):
         _show(ax, member.padded(BOX)[0].sum(dim=1), "made up, projected", half, ("x (nm)", "z (nm)"))
     drawn = {"sigma_a": 25.0, "amplitude": 60.0, "distance_vox": 40.0, "direction_deg": 30.0}
-    drawn |= {"height": 0.0, "step_deg": 3.0, "first_deg": -90.0}
+    drawn |= {"height": 0.0, "step_deg": 3.0, "phase": 0.0}
     particle = _particle(library)
     crossed = T.RandStreaks(voxel_size=VOXEL).apply(particle[None], [drawn])[0]
     optics = T.FourierCompose([T.AddNoise(4.0, band=(0.0, 0.4), stage="after"), T.CTF(3.0), T.MissingWedge()], VOXEL)
