@@ -118,8 +118,10 @@ def check_overrides(argv: Sequence[str]) -> None:
             continue
         if isinstance(_default(name, config), bool) and text.lower() not in ("true", "false"):
             raise ValueError(f"--{name} must be true or false, got {text!r}")
-        if name in _LOWEST and not (text.isdecimal() and _LOWEST[name] <= int(text) < 1 << 32):
-            raise ValueError(f"--{name} must be a whole number >= {_LOWEST[name]} and below 2^32, got {text!r}")
+        if name in _LOWEST and not (text.isdecimal() and int(text) >= _LOWEST[name]):
+            raise ValueError(f"--{name} must be a whole number >= {_LOWEST[name]}, got {text!r}")
+        if name in _LOWEST and int(text) >= 1 << 32:
+            raise ValueError(f"--{name} must be below 2^32, got {text}")
         if name in _POSITIVE and not _is_positive(text):
             raise ValueError(f"--{name} must be a number > 0, got {text!r}")
         if name == "device":

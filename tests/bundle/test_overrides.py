@@ -11,7 +11,7 @@ from monai_cryo.bundle.command import check_overrides
 
 def argv(root, *options, files=("train", "quick")):
     names = [str(root / "configs" / f"{n}.yaml") for n in files]
-    return ["/x/monai/bundle/__main__.py", "run", "training", "--config_file", str(names), *options]
+    return ["/x/monai/bundle/__main__.py", "run", "run", "--config_file", str(names), *options]
 
 
 @pytest.mark.parametrize(

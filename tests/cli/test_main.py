@@ -140,6 +140,7 @@ def test_build_does_not_overwrite_its_sources(capsys, library):
         (["templates", "fetch"], "required: ID"),
         (["simulate", "--number", "4", "--output", ""], "argument --output: must name a file or folder, got ''"),
         (["simulate", "--number", "4", "--output", "x", "--seed", "1" + "0" * 20], "must be 0 to 2^32 - 1, got 1000"),
+        (["simulate", "--number", "4", "--output", "x", "--seed", "-1"], "must be 0 to 2^32 - 1, got -1"),
         (["simulate", "--number", "1" + "0" * 20, "--output", "x"], "must be 1 to 2^32 - 1, got 1000"),
     ],
 )

@@ -87,7 +87,6 @@ def test_simulate_writes_a_set(tmp_path, capsys):
     [
         (["--recipe", "x"], "recipe must be one of"),
         (["--split", "x"], "split must be one of"),
-        (["--seed", "-1"], "seed >= 0"),
         (["--shards", "9"], "shards must lie in 1..1"),
         (["--templates", "x.yaml"], "x.yaml"),
     ],
