@@ -116,7 +116,8 @@ def check_overrides(argv: Sequence[str]) -> None:
             raise ValueError(f"unknown option --{name}: {hint}")
         if top in own:
             continue
-        if isinstance(_default(name, config), bool) and text.lower() not in ("true", "false"):
+        default = _default(name, config)
+        if isinstance(default, bool) and text.lower() not in ("true", "false"):
             raise ValueError(f"--{name} must be true or false, got {text!r}")
         if name in _LOWEST and not (text.isdecimal() and int(text) >= _LOWEST[name]):
             raise ValueError(f"--{name} must be a whole number >= {_LOWEST[name]}, got {text!r}")
@@ -126,7 +127,7 @@ def check_overrides(argv: Sequence[str]) -> None:
             raise ValueError(f"--{name} must be a number > 0, got {text!r}")
         if name == "device":
             check_device(text)
-        _check_kind(name, text, _default(name, config))
+        _check_kind(name, text, default)
         if _is_constant(config[top]) and top not in read | _UNREAD:
             raise ValueError(f"--{name} has no effect: nothing in {', '.join(command.files)} reads it")
     _check_words(command)
@@ -155,7 +156,7 @@ def _check_words(command: Command) -> None:
 
 def _check_kind(name: str, text: str, default: Any) -> None:
     """Refuse a word in the place of a number, and a number in the place of a list of names."""
-    value = _as_yaml(DefaultParseValue(text))
+    value = _parsed(text)
     if isinstance(default, int | float) and not isinstance(default, bool):
         if isinstance(value, bool | dict) or (isinstance(value, str) and value[:1] not in tuple("$@%")):
             raise ValueError(f"--{name} must be a number, as {default!r} in the config is, got {text!r}")
@@ -229,12 +230,17 @@ def _lay_over(parser: ConfigParser, command: Command) -> None:
     """Put the options of a command into its config, as `monai.bundle` does, but with words as YAML reads them."""
     for name, text in command.options.items():
         if _top(name) in parser.config:
-            value = _as_yaml(DefaultParseValue(text))
+            value = _parsed(text)
             if isinstance(value, int | float) and not isinstance(value, bool):
                 default = _default(name, parser.config)
                 if name.endswith("_dir") or (isinstance(default, str) and default[:1] not in "$@%"):
                     value = text  # a folder named like a number
             parser[name.replace("#", ID_SEP_KEY)] = value
+
+
+def _parsed(text: str) -> Any:
+    """Value of an option's text: as `monai.bundle` reads it, but with words as YAML has them."""
+    return _as_yaml(DefaultParseValue(text))
 
 
 def _as_yaml(value: Any) -> Any:

@@ -9,7 +9,7 @@ from monai_cryo.templates import Template, TemplateLibrary
 
 __all__ = ["particle_diameters"]
 
-LARGEST_A = 10_000.0
+_LARGEST_A = 10_000.0
 
 
 def particle_diameters(
@@ -39,8 +39,12 @@ def particle_diameters(
     if unknown:
         raise ValueError(f"the model has no class {unknown[0]!r} to give a diameter; it has {', '.join(classes)}")
     for name, value in chosen.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or 1 <= value <= LARGEST_A):
-            raise ValueError(f"the diameter of {name} must be 0 or 1 to {LARGEST_A:g} Å, got {value!r}")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not (value == 0 or 1 <= value <= _LARGEST_A)
+        ):
+            raise ValueError(f"the diameter of {name} must be 0 or 1 to {_LARGEST_A:g} Å, got {value!r}")
     missing = sorted(set(classes) - set(chosen) - set(library.templates) - {"background"})
     if missing:
         raise ValueError(

@@ -9,9 +9,9 @@ from pathlib import Path
 from monai_cryo.io.mrc import SUFFIXES, tomogram_name
 from monai_cryo.io.tomogram_list import ListedTomogram, read_tomogram_list
 
-_LONGEST = 200
-
 __all__ = ["list_tomograms", "listed_tomograms"]
+
+_LONGEST = 200  # bytes; results add to it
 
 
 def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
@@ -47,13 +47,8 @@ def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
     files = sorted({file.resolve(): file for file in found}.values())
     names: dict[str, Path] = {}
     for file in files:
+        _check_name(file)
         other = names.setdefault(tomogram_name(file), file)
-        try:
-            long = len(f".{tomogram_name(file)}.part".encode()) > _LONGEST
-        except UnicodeEncodeError:
-            raise ValueError(f"{os.fsencode(file)!r}: expected a file name in UTF-8") from None
-        if long:
-            raise ValueError(f"{file}: expected a name of at most {_LONGEST} bytes, which results are called by")
         if other != file:
             raise ValueError(f"{other} and {file} have one name: read them in two calls, each with its own output")
     return files
@@ -76,6 +71,16 @@ def listed_tomograms(inputs: Sequence[str | None]) -> dict[str, ListedTomogram]:
         if other.name != entry.name:
             raise ValueError(f"{entry.path} is listed as two tomograms, {other.name} and {entry.name}")
     return named
+
+
+def _check_name(file: Path) -> None:
+    name = os.fsencode(tomogram_name(file))
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{os.fsencode(file)!r}: expected a file name in UTF-8") from None
+    if len(name) > _LONGEST:
+        raise ValueError(f"{file}: expected a name of at most {_LONGEST} bytes, which results are called by")
 
 
 def _reconstructed(file: Path) -> list[Path]:

@@ -45,6 +45,10 @@ def process_rank(environment: Mapping[str, str] | None = None) -> tuple[int, int
 
 
 def my_share(items: Sequence[Item], environment: Mapping[str, str] | None = None) -> list[Item]:
-    """Return every n-th item, as `process_rank` deals them; of a list of one each process has all."""
+    """Return every n-th item, as `process_rank` deals them.
+
+    A list of one is all of a SLURM task's: tasks may have calls of their own, torchrun's processes have one in common.
+    """
     rank, count = process_rank(environment)
-    return list(items) if len(items) == 1 else list(items[rank::count])
+    own = len(items) == 1 and "RANK" not in (os.environ if environment is None else environment)
+    return list(items) if own else list(items[rank::count])

@@ -143,8 +143,8 @@ class TomogramWorkflow:
         for file in sorted(self.output_dir.glob("*.json")):
             record = read_record(file) if file.stem not in named else None
             if record is not None and record.name == file.stem:
-                believed = {key: record.settings[key] for key in ("voxel_size",) if key in record.settings}
-                if record.settings == self._settings(Path(file.stem), None) | believed:
+                ours = self._settings(Path(file.stem), None)
+                if {**record.settings, "voxel_size": None} == {**ours, "voxel_size": None}:  # a file's own
                     found.append(record)
         return found
 

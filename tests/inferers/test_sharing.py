@@ -23,8 +23,9 @@ def test_all_items_once(environments: list[dict[str, str]]) -> None:
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_one_item_is_everybodys() -> None:
-    assert [my_share(["a"], {"RANK": str(n), "WORLD_SIZE": "2"}) for n in range(2)] == [["a"], ["a"]]
+def test_one_item_is_every_tasks_and_one_processs_of_torchrun() -> None:
+    assert [my_share(["a"], slurm(n)) for n in (5, 7, 9)] == [["a"]] * 3
+    assert [my_share(["a"], {"RANK": str(n), "WORLD_SIZE": "2"}) for n in range(2)] == [["a"], []]
 
 
 @pytest.mark.parametrize(

@@ -186,13 +186,13 @@ def test_refuses_other_inputs(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"features": (8, 16)}, r"features must hold 5 channel counts, .* got \(8, 16\)"),
+        ({"features": (8, 16)}, r"features must hold 5 channel counts, whole numbers from 1, got \(8, 16\)"),
         ({"features": 8}, "features must hold 5 channel counts, whole numbers from 1, got 8"),
         ({"features": ["a"] * 5}, "features must hold 5 channel counts, whole numbers from 1"),
         ({"features": [0] * 5}, "features must hold 5 channel counts, whole numbers from 1"),
         ({"norm": "foo"}, "norm must be null or one of .*batch.*, got 'foo'"),
         ({"norm": 3}, "norm must be null or one of"),
-        ({"fc": (8,)}, r"fc must hold 2 layer widths, .* got \(8,\)"),
+        ({"fc": (8,)}, r"fc must hold 2 layer widths, whole numbers from 1, got \(8,\)"),
         ({"dropout": 2}, "dropout must be a probability below 1, got 2"),
         ({"dropout": -0.1}, "dropout must be a probability below 1, got -0.1"),
         ({"outlined": 0}, "outlined must be a share above 0 and at most 1, got 0"),
