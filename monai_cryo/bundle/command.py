@@ -30,6 +30,10 @@ _LOWEST = {"max_epochs": 1, "epoch_length": 1, "batch_size": 1, "val_length": 1,
 _LOWEST |= {"seed": 0, "num_workers": 0}
 #: options that are numbers, and must be larger than 0
 _POSITIVE = {"learning_rate"}
+#: options that are numbers, or null
+_NUMBERS = {"file_voxel_size", "tilt_voxel_size", "voxel_size", "box", "ema", "checkpoint_minutes"}
+#: options that are files or folders: a number is a name, too
+_PATHS = {"ckpt", "pretrained", "resume", "templates", "tomograms", "dataset_dir"}
 #: what MONAI asks of every bundle, read or not
 _UNREAD = {"bundle_root", "dataset_dir"}
 
@@ -117,6 +121,8 @@ def check_overrides(argv: Sequence[str]) -> None:
         if top in own:
             continue
         default = _default(name, config)
+        if isinstance(default, str) and default[:1] == "@" and default[1:] in config:
+            default = config[default[1:]]
         if isinstance(default, bool) and text.lower() not in ("true", "false"):
             raise ValueError(f"--{name} must be true or false, got {text!r}")
         if name in _LOWEST and not (text.isdecimal() and int(text) >= _LOWEST[name]):
@@ -155,13 +161,25 @@ def _check_words(command: Command) -> None:
 
 
 def _check_kind(name: str, text: str, default: Any) -> None:
-    """Refuse a word in the place of a number, and a number in the place of a list of names."""
+    """Refuse what is of another kind than the config's value: a word for a number, null for a file, and so on."""
     value = _parsed(text)
-    if isinstance(default, int | float) and not isinstance(default, bool):
-        if isinstance(value, bool | dict) or (isinstance(value, str) and value[:1] not in tuple("$@%")):
-            raise ValueError(f"--{name} must be a number, as {default!r} in the config is, got {text!r}")
-    elif default == [] and isinstance(value, bool | int | float | dict):
+    if isinstance(value, str) and value[:1] in tuple("$@%"):
+        return
+    if name in _NUMBERS and not _is_number(value) and value is not None:
+        raise ValueError(f"--{name} must be a number or null, got {text!r}")
+    if _is_number(default) and isinstance(value, bool | dict | str):
+        raise ValueError(f"--{name} must be a number, as {default!r} in the config is, got {text!r}")
+    if isinstance(default, str) and default[:1] not in tuple("$@%") and value is None and name not in _PATHS | {"norm"}:
+        raise ValueError(f"--{name} must be text, as {default!r} in the config is, got {text!r}")
+    names = isinstance(default, list) and all(isinstance(v, str) for v in default)
+    if names and not isinstance(value, str | list):
         raise ValueError(f"--{name} must be a name or a list of names, got {text!r}")
+    if default == {} and not isinstance(value, dict):
+        raise ValueError(f"--{name} must be names with values, such as '{{a: 1}}', got {text!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_positive(text: str) -> bool:
@@ -231,9 +249,9 @@ def _lay_over(parser: ConfigParser, command: Command) -> None:
     for name, text in command.options.items():
         if _top(name) in parser.config:
             value = _parsed(text)
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            if _is_number(value):
                 default = _default(name, parser.config)
-                if name.endswith("_dir") or (isinstance(default, str) and default[:1] not in "$@%"):
+                if name.endswith("_dir") or name in _PATHS or (isinstance(default, str) and default[:1] not in "$@%"):
                     value = text  # a folder named like a number
             parser[name.replace("#", ID_SEP_KEY)] = value
 
