@@ -44,9 +44,9 @@ def add(verbs: Verbs) -> None:
 
 
 _PICKS = (".csv", ".star")
-# what says of a STAR file how sure a pick is
 #: of a segmentation or of its instances; a map of scores or densities is neither
 _MOST_LABELS = 1 << 20
+#: what says of a STAR file how sure a pick is
 _SCORES = ("rlnAutopickFigureOfMerit", "monaiCryoClassProbability")
 
 

@@ -70,34 +70,46 @@ class MissingWedge(FourierFilter):
         super().__init__(voxel_size)
         power = parse_number("cosine_power", cosine_power, low=0.0)
         low, high = parse_tilt_range("tilt_range_deg", tilt_range_deg)
-        if (step_deg is None) != (thickness_a is None):
-            raise ValueError(f"single tilts need both step_deg and thickness_a, got {step_deg} and {thickness_a}")
-        self.step_deg = self.thickness_a = None
-        if step_deg is not None and thickness_a is not None:
-            if dual_axis or soft_edge_deg or power:
-                raise ValueError("single tilts (step_deg) go without dual_axis, soft_edge_deg and cosine_power")
-            self.step_deg = parse_number("step_deg", step_deg, 1e-3, high - low)
-            self.thickness_a = parse_number("thickness_a", thickness_a, 1e-3)
-        self.needs_voxel_size = step_deg is not None  # a slab's width is a length
         self._configure(
-            (low, low), (high, high), tilt_axis, beam_axis, invert, soft_edge_deg, (power, power), dual_axis
+            (low, low),
+            (high, high),
+            (power, power),
+            tilt_axis=tilt_axis,
+            beam_axis=beam_axis,
+            dual_axis=dual_axis,
+            step_deg=step_deg,
+            thickness_a=thickness_a,
+            invert=invert,
+            soft_edge_deg=soft_edge_deg,
         )
 
     def _configure(
         self,
         low: Bounds,
         high: Bounds,
+        power: Bounds,
+        *,
         tilt_axis: Axis,
         beam_axis: Axis,
+        dual_axis: bool,
+        step_deg: float | None,
+        thickness_a: float | None,
         invert: bool,
         soft_edge_deg: float,
-        power: Bounds,
-        dual: bool,
     ) -> None:
         self.ends, self.cosine_power = (low, high), power
-        self.dual_axis = dual
+        self.dual_axis = dual_axis
         for name, axis in (("tilt_axis", tilt_axis), ("beam_axis", beam_axis)):
             check_word(name, axis, Axis)
+        if (step_deg is None) != (thickness_a is None):
+            raise ValueError(f"single tilts need both step_deg and thickness_a, got {step_deg} and {thickness_a}")
+        self.step_deg = self.thickness_a = None
+        if step_deg is not None and thickness_a is not None:
+            if dual_axis or soft_edge_deg or power[1]:
+                raise ValueError("single tilts (step_deg) go without dual_axis, soft_edge_deg and cosine_power")
+            self.step_deg = parse_number("step_deg", step_deg, 1e-3, high[0] - low[1])
+            self.thickness_a = parse_number("thickness_a", thickness_a, 1e-3)
+        self.needs_voxel_size = step_deg is not None  # a slab's width is a length
         self.geometry: dict[str, Any] = {"tilt_axis": tilt_axis, "beam_axis": beam_axis, "invert": invert}
         self.soft_edge_deg = parse_number("soft_edge_deg", soft_edge_deg, low=0.0)
         widest: Parameters = {"min_tilt_deg": low[0], "max_tilt_deg": high[1], "cosine_power": power[0]}
@@ -150,7 +162,7 @@ class RandMissingWedge(RandDrawable, MissingWedge):
         The default is the paper's 0..50.
     min_tilt_deg, max_tilt_deg
         Both given instead: the two ends of the tilt range, numbers or ranges, each drawn on its own.
-    tilt_axis, beam_axis, invert, soft_edge_deg, voxel_size
+    tilt_axis, beam_axis, dual_axis, step_deg, thickness_a, invert, soft_edge_deg, voxel_size
         As for :class:`MissingWedge`.
     cosine_power
         As for :class:`MissingWedge`, a number or a uniform (min, max).
@@ -160,7 +172,7 @@ class RandMissingWedge(RandDrawable, MissingWedge):
     Raises
     ------
     ValueError
-        On impossible angles or axes, or min > max.
+        On impossible angles, axes or options that exclude each other, or min > max.
     """
 
     def __init__(
@@ -171,6 +183,9 @@ class RandMissingWedge(RandDrawable, MissingWedge):
         max_tilt_deg: Range | None = None,
         tilt_axis: Axis = "y",
         beam_axis: Axis = "z",
+        dual_axis: bool = False,
+        step_deg: float | None = None,
+        thickness_a: float | None = None,
         invert: bool = False,
         soft_edge_deg: float = 0.0,
         cosine_power: Range = 0.0,
@@ -179,7 +194,6 @@ class RandMissingWedge(RandDrawable, MissingWedge):
     ) -> None:
         RandDrawable.__init__(self, prob)
         FourierFilter.__init__(self, voxel_size)
-        self.step_deg = self.thickness_a = None
         if (min_tilt_deg is None) != (max_tilt_deg is None):
             raise ValueError(f"give both ends of the tilt range or neither, got {min_tilt_deg} and {max_tilt_deg}")
         self.missing = parse_range("missing_angle_deg", missing_angle_deg, 0.0, 90.0)
@@ -193,7 +207,18 @@ class RandMissingWedge(RandDrawable, MissingWedge):
             for ends in ((low[0], high[1]), (low[1], high[0])):
                 parse_tilt_range("the tilt range", ends)
         power = parse_range("cosine_power", cosine_power, low=0.0)
-        self._configure(low, high, tilt_axis, beam_axis, invert, soft_edge_deg, power, False)
+        self._configure(
+            low,
+            high,
+            power,
+            tilt_axis=tilt_axis,
+            beam_axis=beam_axis,
+            dual_axis=dual_axis,
+            step_deg=step_deg,
+            thickness_a=thickness_a,
+            invert=invert,
+            soft_edge_deg=soft_edge_deg,
+        )
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw the ends of the tilt range and the power of the cosine."""

@@ -146,6 +146,29 @@ class TestAxes:
 
 
 class TestRandom:
+    @pytest.mark.parametrize(
+        "options",
+        [{"dual_axis": True}, {"step_deg": 10.0, "thickness_a": 100.0}, {"invert": True, "soft_edge_deg": 3.0}],
+    )
+    def test_a_drawn_wedge_is_the_fixed_one_of_its_range(self, options):
+        transform = T.RandMissingWedge(min_tilt_deg=(-70, -40), max_tilt_deg=(40, 70), voxel_size=10.0, **options)
+        batch = torch.stack([volume(0), volume(1)])
+        draws = [transform.draw(np.random.RandomState(seed)) for seed in (0, 1)]
+        assert draws[0]["min_tilt_deg"] != draws[1]["min_tilt_deg"]
+        result = transform.apply(batch, draws)
+        for image, draw, got in zip(batch, draws, result, strict=True):
+            ends = (draw["min_tilt_deg"], draw["max_tilt_deg"])
+            expected = T.MissingWedge(ends, voxel_size=10.0, **options)(image)
+            torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+    def test_single_tilts_lie_within_the_narrowest_range(self):
+        options = {"min_tilt_deg": (-60, -10), "max_tilt_deg": (10, 60), "thickness_a": 100.0}
+        T.RandMissingWedge(step_deg=20.0, **options)
+        with pytest.raises(ValueError, match=r"step_deg must lie in 0.001..20, got 21"):
+            T.RandMissingWedge(step_deg=21.0, **options)
+        with pytest.raises(ValueError, match="without dual_axis, soft_edge_deg and cosine_power"):
+            T.RandMissingWedge(step_deg=20.0, cosine_power=(0, 1), **options)
+
     def test_the_range_is_the_papers(self):
         transform, state = T.RandMissingWedge(), np.random.RandomState(0)
         drawn = [transform.draw(state) for _ in range(2000)]
