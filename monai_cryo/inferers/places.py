@@ -92,7 +92,7 @@ def scored_places(scores: NDArray[np.float32], stride: int, least: float) -> Pla
     Returns
     -------
     numpy.ndarray
-        (N, 3) indices (z, y, x) into the volume.
+        (N, 3) indices (z, y, x): the middles of cells of ``stride`` voxels; the last may lead out of the volume.
     """
     where = np.argwhere(scores >= least)
     places = (where * stride + stride / 2).astype(np.float64)

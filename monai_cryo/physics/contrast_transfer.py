@@ -129,7 +129,7 @@ def wiener_gain(
     extra = (...,) + (None,) * fraction.ndim
     s, q = (torch.as_tensor(v, **kind)[extra] for v in (strength, falloff))
     rise = 1 - torch.cos(math.pi * (fraction / highpass).clamp(max=1))
-    log_ratio = (3 * math.log(10) * s - 100 * q * fraction / voxel_size).clamp(min=-60)
+    log_ratio = (3 * math.log(10) * s - 100 * q * fraction / voxel_size).clamp(-60, 80)
     ratio = torch.exp(log_ratio) * rise
     # CTF / (CTF^2 + 1/S) = CTF S / (CTF^2 S + 1) has no division by zero
     return transfer * ratio / (transfer.square() * ratio + 1)

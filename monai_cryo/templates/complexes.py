@@ -43,7 +43,7 @@ def random_complexes(
     number
         How many.
     mass_kda
-        Of a whole complex: (min, max), log-uniform.
+        Of a whole complex: (min, max), log-uniform; one that does not fit the box is drawn anew.
     voxel_size
         Å.
     box
@@ -88,10 +88,10 @@ def _template(
         beads = (beads - beads.mean(0)).round(3)  # the same to the last bit on every machine
         if np.linalg.norm(beads, axis=1).max() > most:
             continue
-        reach = np.ceil(np.abs(beads).max(0) / voxel_size).astype(int)
+        blur = 20.0 if voxel_size < 10 else None  # or residues would stand apart
+        reach = np.ceil((np.abs(beads).max(0) + 2 * (blur or 0)) / voxel_size).astype(int)
         shape = (2 * reach + 5).tolist()
         weights = torch.full((len(beads),), _BEAD_DA)
-        blur = 20.0 if voxel_size < 10 else None  # or residues would stand apart
         full = atoms_to_density(torch.as_tensor(beads), weights, shape, voxel_size, resolution_a=blur).numpy()
         density, mask, _ = cut(full, "fraction:0.15", voxel_size, None)
         tight, inside = to_box(density, mask, np.array(shape) // 2, None, name)

@@ -26,7 +26,7 @@ from monai_cryo.templates.archive import locate
 from monai_cryo.templates.complexes import random_complexes
 from monai_cryo.templates.library import AnyTemplate, TemplateLibrary
 from monai_cryo.templates.maps import density_from_map
-from monai_cryo.templates.masking import cut, parse_rule, to_box
+from monai_cryo.templates.masking import centre_of_mass, cut, parse_rule, to_box
 from monai_cryo.templates.procedural import BackgroundTemplate, MembraneTemplate
 from monai_cryo.templates.structures import read_structure
 from monai_cryo.templates.syntax import (
@@ -245,7 +245,8 @@ def _template(file: Path, class_name: str, item: dict[str, Any], voxel_size: flo
         _applies(options, MAP, f"{path}: a structure")
         rule = options.pop("threshold", "fraction:0.15")
         full = _structure_density(path, voxel_size, box, **options)
-        density, mask = to_box(*cut(full, rule, voxel_size, path)[:2], np.array(full.shape) // 2, None, path)
+        particle, inside, _ = cut(full, rule, voxel_size, path)
+        density, mask = to_box(particle, inside, centre_of_mass(particle, inside), None, path)
     else:
         known = " ".join((*SUFFIXES, *STRUCTURE_SUFFIXES))
         raise ValueError(f"{path}: not a map or structure; expected one of {known}, also .gz")

@@ -18,7 +18,7 @@ from monai_cryo.io.header import Triple
 from monai_cryo.io.mrc import read_mrc
 from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.physics.resampling import evaluate, low_pass, same_voxel_size
-from monai_cryo.templates.masking import Array, cut, parse_rule, to_box
+from monai_cryo.templates.masking import Array, centre_of_mass, cut, parse_rule, to_box
 
 __all__ = ["density_from_map"]
 
@@ -100,8 +100,7 @@ def density_from_map(
     rule = _level_without_background(threshold, sign, background)
     if resolution_a is None and same_voxel_size(source, target):
         density, mask, _ = cut(density, rule, voxel_size, path)
-        centre = np.array(ndimage.center_of_mass(density * mask))
-        return to_box(density, mask, np.rint(centre).astype(int), shape, path)
+        return to_box(density, mask, centre_of_mass(density, mask), shape, path)
     cut_off_a = max(2.0 * max(*source, *target), resolution_a or 0.0)
     _check_size(path, density.shape, source, target, cut_off_a)
     grid, spacing, _ = low_pass(torch.from_numpy(density), source, cut_off_a, outside="zero")

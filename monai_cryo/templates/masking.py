@@ -14,10 +14,19 @@ from torch import Tensor
 
 from monai_cryo.physics.resampling import crop_or_pad
 
-__all__ = ["CUBIC_A_PER_DALTON", "THRESHOLD_RULES", "check_fit", "cut", "parse_rule", "threshold_level", "to_box"]
+__all__ = [
+    "CUBIC_A_PER_DALTON",
+    "THRESHOLD_RULES",
+    "centre_of_mass",
+    "check_fit",
+    "cut",
+    "parse_rule",
+    "threshold_level",
+    "to_box",
+]
 
 CUBIC_A_PER_DALTON = 1.21
-"""Volume of protein, Å³ per Da (0.81 Da/Å³, 1.35 g/cm³)."""
+"""Volume of protein, Å³ per Da (0.83 Da/Å³, 1.37 g/cm³)."""
 
 THRESHOLD_RULES = ("fraction:<of the maximum>", "mass:<kDa>", "level:<in the map's own units>", "otsu")
 
@@ -119,6 +128,11 @@ def _large(mask: NDArray[np.bool_], *, faces_only: bool) -> tuple[NDArray[np.boo
     sizes[0] = 0
     keep = (sizes >= 0.1 * sizes.max()) & (sizes > 0)
     return keep[labels], sorted(sizes[keep].tolist(), reverse=True)
+
+
+def centre_of_mass(density: Array, mask: NDArray[np.bool_]) -> NDArray[np.int_]:
+    """Voxel at the centre of the mass within a mask."""
+    return np.rint(ndimage.center_of_mass(density * mask)).astype(int)
 
 
 def to_box(

@@ -73,7 +73,8 @@ def list_sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]
         return [{key: value for key, value in entry.items() if key != "amplitude"}]
     shared: dict[str, Any] = {}
     if isinstance(entry, Mapping):
-        check_known(entry, (*CLASS, "procedural"), where)
+        of_class = [key for key in CLASS if class_name != DISTRACTORS or key != "amplitude"]
+        check_known(entry, (*of_class, "procedural"), where)
         shared = {key: value for key, value in entry.items() if key not in ("sources", "amplitude")}
         entry = entry.get("sources")
     items = [entry] if isinstance(entry, str) else entry

@@ -29,7 +29,7 @@ class CTF(FourierFilter):
     defocus_um
         µm, positive = underfocus, 0..50. A paper's Δz of -6 µm is ``defocus_um=6``, RELION's 60000 Å as well.
     voxel_size
-        Å, one number or (z, y, x); None: from the MetaTensor.
+        Å, one number or one for each of the array's axes; None: from the MetaTensor.
     cs_mm, voltage_kv, amplitude_contrast, phase_shift_deg, b_factor_a2
         Spherical aberration in mm, voltage in kV, fraction 0..1, degrees, envelope in Å^2.
     mode

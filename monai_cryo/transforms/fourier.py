@@ -15,7 +15,7 @@ from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.transforms.arrays import to_mask
 from monai_cryo.transforms.base import Draw, Drawable, Parameters, RandDrawable
 from monai_cryo.transforms.dictionary import RandDictTransform
-from monai_cryo.transforms.geometry import array_geometry, needed_voxel_size
+from monai_cryo.transforms.geometry import array_geometry, needed_voxel_size, one_voxel_size
 from monai_cryo.transforms.plan import FourierPlan, Grid, grid_of
 
 
@@ -25,7 +25,7 @@ class FourierStep(Drawable):
     Parameters
     ----------
     voxel_size
-        Å, one number or (z, y, x); None: from the MetaTensor.
+        Å, one number or one for each of the array's axes; None: from the MetaTensor.
     """
 
     #: whether it needs the true voxel size, not only fractions of Nyquist
@@ -140,7 +140,7 @@ class FourierCompose(RandDrawable):
     transforms
         :class:`FourierFilter` objects and :class:`~.noise.RandSNR`.
     voxel_size
-        Å, one number or (z, y, x); None: what a member was given, else the MetaTensor's.
+        Å, one number or one for each of the array's axes; None: what a member was given, else the MetaTensor's.
 
     Raises
     ------
@@ -165,11 +165,7 @@ class FourierCompose(RandDrawable):
         noises = [t for t in self.transforms if not isinstance(t, FourierFilter)]
         if len(noises) > 1:
             raise ValueError(f"FourierCompose takes at most one noise, got {len(noises)}")
-        given = {voxel_size_zyx(voxel_size)} if voxel_size is not None else set()
-        given |= {t.voxel_size for t in self.transforms if t.voxel_size is not None}
-        if len(given) > 1:
-            raise ValueError(f"FourierCompose found different voxel sizes in Å: {sorted(given)}")
-        self.voxel_size = next(iter(given), None)
+        self.voxel_size = one_voxel_size(self, voxel_size, *(t.voxel_size for t in self.transforms))
         self.names = unique_names(self.transforms)
 
     def draw(self, state: np.random.RandomState) -> Draw:

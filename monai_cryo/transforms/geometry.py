@@ -54,6 +54,22 @@ def needed_voxel_size(transform: object, voxel_size: Size | None) -> Size:
     return voxel_size
 
 
+def one_voxel_size(transform: object, *given: VoxelSize | None) -> tuple[float, float, float] | None:
+    """Return the voxel size that a transform and its members were given, None where none was; refuse several."""
+    sizes = {voxel_size_zyx(size) for size in given if size is not None}
+    if len(sizes) > 1:
+        raise ValueError(f"{type(transform).__name__} found different voxel sizes in Å: {sorted(sizes)}")
+    return next(iter(sizes), None)
+
+
+def cubic_voxel_size(transform: object, voxel_size: VoxelSize) -> float:
+    """Return the one size of cubic voxels in Å; refuse others."""
+    sizes = voxel_size_zyx(voxel_size)
+    if max(sizes) - min(sizes) > 1e-3 * max(sizes):
+        raise ValueError(f"{type(transform).__name__} needs cubic voxels, got voxel_size {sizes} Å")
+    return sizes[0]
+
+
 def array_geometry(img: NdarrayOrTensor, voxel_size: VoxelSize | None = None) -> dict[str, Any]:
     """Return what imaging an array depends on: ``voxel_size`` (the given one, or its own) and ``axes``."""
     return {"voxel_size": voxel_size or array_voxel_size(img), "axes": array_axes(img)}

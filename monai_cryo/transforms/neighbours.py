@@ -64,6 +64,7 @@ class RandNeighbours(RandDrawable):
         Neighbours of an item, a whole number or a uniform (min, max), both included.
     distance_vox
         Centre-to-centre distance from the box's centre in voxels, (min, max); None: wherever they come into the box.
+        Where there is no central particle, ``clearance_vox`` is the least.
     clearance_vox
         Where there is no central particle: how far from the box's centre the centres of particles and the middle of a
         membrane stay, so that none of them is what the box itself holds.

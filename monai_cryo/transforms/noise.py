@@ -51,7 +51,8 @@ class RandSNR(RandDrawable, FourierStep):
     region
         Voxels over which the signal's power, its mean squared deviation from the box's mean, is taken: the whole
         ``"box"`` (its variance, the paper's reading) or those of the ``"mask"``. For one particle in a box the two
-        differ 20 to 70 times. A signal without any power, or with an empty mask, counts as 1.
+        differ 20 to 70 times. A signal without any power, or with an empty mask, counts as white and of variance 1
+        ahead of the optics.
     band
         (low, high) in fractions of Nyquist: compare signal and noise at these frequencies alone, where the signal is.
         An SNR over all frequencies says little where the noise's spectrum differs from the signal's. None: all.
@@ -96,7 +97,7 @@ class RandSNR(RandDrawable, FourierStep):
     ) -> None:
         RandDrawable.__init__(self, prob)
         FourierStep.__init__(self)
-        self.snr = parse_positive("snr", snr)
+        self.snr = parse_positive("snr", snr, infinite=True)
         check_word("region", region, Region)
         self.region = region
         self.band = None if band is None else parse_range("band", band, 0.0, 2.0)
@@ -105,7 +106,7 @@ class RandSNR(RandDrawable, FourierStep):
         self.signal_power = None if signal_power is None else parse_positive("signal_power", signal_power)
         self.stages = parse_choice("stage", stage, NoiseStage)
         self.power_law = parse_range("power_law", power_law)
-        self.lowpass = None if lowpass is None else parse_range("lowpass", lowpass, low=1e-3)
+        self.lowpass = None if lowpass is None else parse_range("lowpass", lowpass, low=1e-3, infinite=True)
         self.spectrum = parse_table("spectrum", spectrum)
         noise_amplitude(torch.ones(1), 1.0, spectrum=self.spectrum)  # refuse a bad table now
 
@@ -134,18 +135,12 @@ class RandSNR(RandDrawable, FourierStep):
         noise_to_signal = 1 / column(drawn, "snr", plan.volume)[:, None]
         share = column([{"share": BEFORE[p["stage"]]} for p in drawn], "share", plan.volume)[:, None]
         colour, whole = self._colour(plan, drawn)
-        how = {"in_mask": self.region == "mask", "band": self.band}
-        if self.signal_power is not None:
-            own = plan.power("before", **how)  # type: ignore[arg-type]
-            counted = own.clamp(*self.signal_power)
-            counted = torch.where(plan.volume.flatten(2).any(-1), counted, self.signal_power[0])
-            noise_to_signal = noise_to_signal * counted / own
         # the plan's noise has its variance over all frequencies
         before = after = plan.volume.new_zeros(plan.volume.shape[:2])
         if bool((share > 0).any()):
-            before = plan.power("before", **how).double() * noise_to_signal * share / whole  # type: ignore[arg-type]
+            before = self._power(plan, "before").double() * noise_to_signal * share / whole
         if bool((share < 1).any()):
-            after = plan.power("after", **how).double() * noise_to_signal * (1 - share) / whole  # type: ignore[arg-type]
+            after = self._power(plan, "after").double() * noise_to_signal * (1 - share) / whole
         plan.add_noise([p["seed"] for p in drawn], before, after, colour)
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
@@ -154,12 +149,27 @@ class RandSNR(RandDrawable, FourierStep):
             raise ValueError("stage='split' has a meaning inside a FourierCompose only: put RandSNR into one")
         return super().apply_to(batch, parameters, **context)
 
+    def _power(self, plan: FourierPlan, stage: str) -> Tensor:
+        """Power that noise is measured by, (B, C): the signal's within its limits, or what stands for one of none."""
+        masked = self.region == "mask"
+        power = plan.power(stage, in_mask=masked, band=self.band)
+        if self.signal_power is None and bool((power > 0).all()):
+            return power
+        own = power if stage == "before" else plan.power("before", in_mask=masked, band=self.band)
+        counted = torch.where(own > 0, own, 1) if self.signal_power is None else own.clamp(*self.signal_power)
+        passed = torch.where(power > 0, power / own, 1 if stage == "before" else plan.passed(self.band)[:, None])
+        return counted * passed
+
     def _colour(self, plan: FourierPlan, drawn: Sequence[Parameters]) -> tuple[Tensor | None, Tensor | float]:
         """Radial amplitude (B, R) of mean square 1, None where white, and the share of its power in the band (B, 1)."""
         grid = plan.grid
         inside = None if self.band is None else grid.weights * grid.band(*self.band)
-        if inside is not None and not bool((inside[1:] > 0).any()):
-            raise ValueError(f"{type(self).__name__}: a box of {grid.shape} has no frequency in the band {self.band}")
+        if inside is not None:
+            inside[0] = 0  # the mean is no signal
+            if not bool((inside > 0).any()):
+                raise ValueError(
+                    f"{type(self).__name__}: a box of {grid.shape} has no frequency in the band {self.band}"
+                )
         if self.spectrum is None and all(p["power_law"] == 0 and p["lowpass"] is None for p in drawn):
             return None, 1.0 if inside is None else inside.sum()
         lowpass = [{"lowpass": float("inf") if p["lowpass"] is None else p["lowpass"]} for p in drawn]
@@ -202,12 +212,12 @@ class AddNoise(RandSNR):
     ) -> None:
         check_word("stage", stage, NoiseStage)
         super().__init__(
-            parse_number("snr", snr),
+            parse_number("snr", snr, infinite=True),
             region=region,
             band=band,
             stage=stage,
             power_law=parse_number("power_law", power_law),
-            lowpass=None if lowpass is None else parse_number("lowpass", lowpass),
+            lowpass=None if lowpass is None else parse_number("lowpass", lowpass, infinite=True),
             spectrum=spectrum,
         )
 

@@ -148,7 +148,7 @@ class FourierPlan:
         Returns
         -------
         Tensor
-            (B, C); 1 where there is no signal at all, so that noise alone can be asked for.
+            (B, C); 0 where there is no signal at all.
         """
         spectrum, shape = self.spectrum, self.grid.shape
         if stage == "after" and (optics := self.optics.on_half_grid()) is not None:
@@ -156,11 +156,20 @@ class FourierPlan:
         if in_mask:
             assert self.mask is not None
             volume = self.volume if spectrum is self.spectrum else irfft(spectrum, shape)
-            power = region_power(volume, self.mask)
-        else:
-            points = None if band is None else band_points(self.grid.index, self.grid.band(*band))
-            power = spectrum_variance(spectrum, shape, points)
-        return torch.where(power > 0, power, torch.ones_like(power))
+            return region_power(volume, self.mask)
+        return spectrum_variance(spectrum, shape, self._points(band))
+
+    def passed(self, band: tuple[float, float] | None = None) -> Tensor:
+        """Return the share of a white signal's power that the optics pass, (B,), in a band or at all frequencies."""
+        optics = self.optics.on_half_grid()
+        if optics is None:
+            return self.volume.new_ones(len(self.volume))
+        white = torch.ones_like(self.spectrum[:, 0])
+        passed, every = (spectrum_variance(s, self.grid.shape, self._points(band)) for s in (white * optics, white))
+        return passed / every
+
+    def _points(self, band: tuple[float, float] | None) -> Tensor | None:
+        return None if band is None else band_points(self.grid.index, self.grid.band(*band))
 
     def add_noise(self, seeds: Sequence[int], before: Tensor, after: Tensor, colour: Tensor | None = None) -> None:
         """Add Gaussian noise, one stream an item.

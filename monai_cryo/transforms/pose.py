@@ -15,7 +15,7 @@ from torch import Tensor
 from monai_cryo.physics.pose import bounding_radius, central, move, move_within, rotation_from_uniform
 from monai_cryo.transforms.arrays import like, to_volume
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
-from monai_cryo.transforms.geometry import TURN
+from monai_cryo.transforms.geometry import TURN, array_voxel_size, cubic_voxel_size
 from monai_cryo.transforms.ranges import Range, parse_positive, parse_range, uniform
 
 Mode = Literal["bilinear", "nearest"]
@@ -39,7 +39,7 @@ class RandPose(RandDrawable):
     Raises
     ------
     ValueError
-        If min > max or shapes differ.
+        If min > max or shapes differ, or a MetaTensor's voxels are no cubes.
     """
 
     def __init__(self, shift_vox: Range = (-2.0, 2.0), zoom: Range = 1.0, prob: float = 1.0) -> None:
@@ -145,7 +145,8 @@ class RandPose(RandDrawable):
         for i, drawn in enumerate(parameters):
             if drawn is not None:
                 radius = max(bounding_radius(b[i]) for b in batches) if radius_vox is None else int(radius_vox[i])
-                groups.setdefault(max(1, int(np.ceil(radius * max(1.0, drawn["zoom"])))), []).append(i)
+                zoom = max(1.0, drawn["zoom"])  # which stretches the interpolation's reach, too
+                groups.setdefault(max(1, int(np.ceil(radius * zoom + (zoom - 1) * np.sqrt(3)))), []).append(i)
         result = [torch.zeros_like(b, memory_format=torch.contiguous_format) for b in batches]
         still = torch.tensor([i for i, p in enumerate(parameters) if p is None], dtype=torch.long, device=matrix.device)
         for out, batch in zip(result, batches, strict=True):
@@ -195,6 +196,9 @@ class RandPose(RandDrawable):
     ) -> list[NdarrayOrTensor]:
         """Pose several arrays (C, D, H, W) of one spatial shape together; ``modes`` as in :meth:`apply_together`."""
         volumes = [to_volume(image, "RandPose")[None] for image in images]
+        for image in images:
+            if (size := array_voxel_size(image)) is not None:
+                cubic_voxel_size(self, size)  # rotated by its voxels, a particle would be sheared
         drawn = self._settle(randomize)
         radius = None if radius_vox is None else [radius_vox]
         moved = self.apply_together(volumes, [drawn], modes, radius_vox=radius)

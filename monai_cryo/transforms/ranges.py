@@ -15,13 +15,16 @@ Choice = str | Sequence[str] | Mapping[str, float]
 Bounds = tuple[float, float]
 
 
-def parse_range(name: str, value: Range, low: float = -math.inf, high: float = math.inf) -> Bounds:
+def parse_range(
+    name: str, value: Range, low: float = -math.inf, high: float = math.inf, *, infinite: bool = False
+) -> Bounds:
     """Read a number (fixed) or a pair (uniform range); numpy's numbers too.
 
     Raises
     ------
     ValueError
-        If it is neither, min > max, or an end lies outside ``low``..``high``.
+        If it is neither, min > max, an end lies outside ``low``..``high``, or is infinite, unless ``infinite`` allows
+        it for a number.
     """
     pair = _numbers(value)
     if len(pair) not in (1, 2):
@@ -29,25 +32,28 @@ def parse_range(name: str, value: Range, low: float = -math.inf, high: float = m
     first, last = pair[0], pair[-1]
     if first > last:
         raise ValueError(f"{name} must have min <= max, got {value!r}")
-    if first != last and not (math.isfinite(first) and math.isfinite(last)):
-        raise ValueError(f"{name} can be infinite only as a fixed value, got {value!r}")
+    if not (math.isfinite(first) and math.isfinite(last)) and (first != last or not infinite):
+        expected = "can be infinite only as a fixed value" if infinite else "must be finite"
+        raise ValueError(f"{name} {expected}, got {value!r}")
     if first < low or last > high:
         raise ValueError(f"{name} must lie in {low:g}..{high:g}, got {value!r}")
     return first, last
 
 
-def parse_number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> float:
+def parse_number(
+    name: str, value: float, low: float = -math.inf, high: float = math.inf, *, infinite: bool = False
+) -> float:
     """Read one number where no range is meant.
 
     Raises
     ------
     ValueError
-        If it is none, or outside ``low``..``high``.
+        If it is none, outside ``low``..``high``, or infinite, unless that is allowed.
     """
     numbers = _numbers(value)
     if len(numbers) != 1 or isinstance(value, Sequence) or np.ndim(value):
         raise ValueError(f"{name} must be one number, got {value!r}")
-    return parse_range(name, value, low, high)[0]
+    return parse_range(name, value, low, high, infinite=infinite)[0]
 
 
 def parse_whole(name: str, value: float, low: int = 1) -> int:
@@ -78,9 +84,9 @@ def parse_tilt_range(name: str, value: Sequence[float]) -> Bounds:
     return pair[0], pair[1]
 
 
-def parse_positive(name: str, value: Range) -> Bounds:
+def parse_positive(name: str, value: Range, *, infinite: bool = False) -> Bounds:
     """Read a number or a range that must lie above 0."""
-    bounds = parse_range(name, value)
+    bounds = parse_range(name, value, infinite=infinite)
     if bounds[0] <= 0:
         raise ValueError(f"{name} must be > 0, got {value!r}")
     return bounds

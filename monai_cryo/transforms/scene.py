@@ -41,7 +41,7 @@ class RandGoldBead(RandDrawable):
         Density as a multiple of the volume's maximum (of 1, where the volume is empty), a number or a uniform
         (min, max), > 0.
     voxel_size
-        Å, one number or (z, y, x). None: from the MetaTensor.
+        Å, one number or one for each of the array's axes. None: from the MetaTensor.
     prob
         Probability that an item has a bead.
 
@@ -78,7 +78,8 @@ class RandGoldBead(RandDrawable):
         """Put beads into a batch of clean densities (B, C, D, H, W)."""
         voxel_size = needed_voxel_size(self, self.voxel_size or context.get("voxel_size"))
         radius, amplitude, position = (column(parameters, k, batch) for k in ("radius_a", "amplitude", "position"))
-        filled = sphere(batch.shape, voxel_size, radius, position * torch.tensor(batch.shape[2:]).to(batch))
+        size = torch.tensor(batch.shape[2:]).to(batch)
+        filled = sphere(batch.shape, voxel_size, radius, position * size - (size + 1) % 2 / 2)  # from voxel N // 2
         brightest = batch.amax(dim=(2, 3, 4))
         brightest = torch.where(brightest > 0, brightest, torch.ones_like(brightest))
         density = (amplitude[:, None] * brightest)[..., None, None, None]
@@ -102,7 +103,7 @@ class RandStreaks(RandDrawable):
     step_deg
         Between tilts, a number or a uniform (min, max), 0.5 to 20.
     voxel_size
-        Å, one number or (z, y, x). None: from the MetaTensor.
+        Å, one number or one for each of the array's axes. None: from the MetaTensor.
     prob
         Probability that an item has streaks.
 

@@ -13,7 +13,7 @@ from monai.utils import convert_to_dst_type, ensure_tuple
 from torch import Tensor
 
 from monai_cryo.physics.dose import TiltOrder, cumulative_dose, dose_attenuation
-from monai_cryo.physics.fourier import VoxelSize, multiplicity, spatial_shape, spread, voxel_size_zyx
+from monai_cryo.physics.fourier import multiplicity, spatial_shape, spread
 from monai_cryo.physics.noise import half_grid_noise
 from monai_cryo.physics.resampling import crop_or_pad
 from monai_cryo.physics.tilt_series import (
@@ -27,7 +27,7 @@ from monai_cryo.physics.wedge import check_tilt_range
 from monai_cryo.transforms.arrays import like, to_volume
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.ctf import CTF, RandCTF
-from monai_cryo.transforms.geometry import ZYX, array_geometry, needed_voxel_size
+from monai_cryo.transforms.geometry import ZYX, array_geometry, cubic_voxel_size, needed_voxel_size, one_voxel_size
 from monai_cryo.transforms.mtf import MTF
 from monai_cryo.transforms.plan import Grid
 from monai_cryo.transforms.ranges import (
@@ -114,7 +114,7 @@ class RandTiltSeries(RandDrawable):
         prob: float = 1.0,
     ) -> None:
         super().__init__(prob)
-        self.snr = parse_positive("snr", snr)
+        self.snr = parse_positive("snr", snr, infinite=True)
         self.ctf, self.mtf = RandCTF() if ctf is None else ctf, MTF() if mtf is None else mtf
         if not isinstance(self.ctf, CTF) or not isinstance(self.mtf, MTF):
             raise ValueError(f"ctf and mtf must be (Rand)CTF and (Rand)MTF transforms, got {ctf!r} and {mtf!r}")
@@ -136,7 +136,8 @@ class RandTiltSeries(RandDrawable):
             if len(size) not in (1, 3):
                 raise ValueError(f"output_size must be one or three numbers of voxels, got {output_size!r}")
             self.output_size = tuple(parse_whole("output_size", n) for n in (size if len(size) == 3 else size * 3))
-        self.voxel_size = None if voxel_size is None else _cubic(voxel_size)
+        size = one_voxel_size(self, voxel_size, self.ctf.voxel_size, self.mtf.voxel_size)
+        self.voxel_size = None if size is None else cubic_voxel_size(self, size)
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw SNR, the angle and defocus jitter of every tilt, microscope and detector, and the noise's seed."""
@@ -176,7 +177,7 @@ class RandTiltSeries(RandDrawable):
         order = [context.get("axes", ZYX).index(axis) for axis in ZYX]
         shape = self.output_size or spatial_shape(batch.shape)
         volume = batch.permute(0, 1, *(2 + k for k in order))
-        result = self._simulate(volume, parameters, _cubic(size), [shape[k] for k in order])
+        result = self._simulate(volume, parameters, cubic_voxel_size(self, size), [shape[k] for k in order])
         return result.permute(0, 1, *(2 + order.index(k) for k in range(3)))
 
     def _simulate(
@@ -283,11 +284,3 @@ class RandTiltSeries(RandDrawable):
     def inverse(self, data: NdarrayOrTensor) -> NdarrayOrTensor:
         """Refuse: what was cut away and imaged does not come back."""
         raise ValueError("RandTiltSeries cannot be inverted: it cuts the scene and images it")
-
-
-def _cubic(voxel_size: VoxelSize) -> float:
-    """Return the one size of cubic voxels in Å; refuse others."""
-    sizes = voxel_size_zyx(voxel_size)
-    if max(sizes) - min(sizes) > 1e-3 * max(sizes):
-        raise ValueError(f"a tilt series needs cubic voxels, got voxel_size {sizes} Å")
-    return sizes[0]

@@ -43,7 +43,7 @@ class MissingWedge(FourierFilter):
     cosine_power
         p >= 0: a tilt counts with its cosine to the power of p, signal and noise alike; 0: all tilts alike.
     voxel_size
-        Å, one number or (z, y, x); None: from the MetaTensor, else cubes are assumed.
+        Å, one number or one for each of the array's axes; None: from the MetaTensor, else cubes are assumed.
 
     Raises
     ------

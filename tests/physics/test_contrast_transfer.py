@@ -77,6 +77,12 @@ def test_wiener_gain_is_warps_formula(strength, falloff, voxel_size):
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
 
 
+def test_a_wiener_gain_of_any_strength_divides_by_the_ctf():
+    w = torch.linspace(0.1, 0.3, 50)
+    transfer = ctf(w / 20, 1.0)
+    torch.testing.assert_close(wiener_gain(transfer, w, 10.0, strength=200.0), 1 / transfer)
+
+
 def test_wiener_gain_is_finite_everywhere_and_takes_batches():
     w = torch.linspace(0, 1.7, 50)
     transfer = ctf(w / 20, torch.tensor([0.0, 3.0]), amplitude_contrast=0.0)

@@ -491,6 +491,30 @@ class TestStrangers:
         assert with_them.digest() != without.digest()
 
 
+def test_distractors_have_no_amplitude(tmp_path):
+    """It is drawn for what stands in the middle."""
+    path = tmp_path / "own.yaml"
+    path.write_text("classes: {m: {procedural: membrane}}\ndistractors: {sources: [a.mrc], amplitude: 5}\n")
+    with pytest.raises(ValueError, match="'distractors': unknown option 'amplitude'"):
+        load_templates(path)
+
+
+def test_a_built_structure_keeps_its_place(tmp_path):
+    """The middle is that of what the mask holds, before it is saved as a map and after."""
+    grid = np.argwhere(np.linalg.norm(np.indices((19, 19, 19)) - 9, axis=0) < 8) * 4.0 - 36
+    tail = np.stack([np.arange(40, 240, 1.0), np.zeros(200), np.zeros(200)], axis=1)  # thin: outside of the mask
+    row = "ATOM  {:5d}  CA  GLY A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00 20.00           C"
+    atoms = np.concatenate([grid, tail])
+    (tmp_path / "ball.pdb").write_text("\n".join(row.format(i + 1, i + 1, *xyz) for i, xyz in enumerate(atoms)))
+    (tmp_path / "own.yaml").write_text("classes: {a: {sources: ball.pdb, threshold: 'fraction:0.5'}}\n")
+    built = load_templates(tmp_path / "own.yaml", 13.68, 40)
+    again = load_templates(save_templates(built, tmp_path / "built"))
+    masks = [library.templates["a"][0].mask for library in (built, again)]
+    assert torch.equal(*masks)
+    middle = masks[0].nonzero().float().mean(dim=0) - torch.tensor(masks[0].shape) // 2
+    assert float(middle.abs().max()) < 0.6
+
+
 class TestComplexes:
     def made(self, number=6, mass=(300.0, 300.0), **options):
         options = {"voxel_size": 13.68, "box": 40, "class_name": "none"} | options
@@ -526,6 +550,11 @@ class TestComplexes:
     def test_they_fit_every_orientation(self):
         for member in self.made(30, (150.0, 3000.0), box=24):
             assert float((member.mask.nonzero() - torch.tensor(member.mask.shape) // 2).float().norm(dim=1).max()) < 12
+
+    def test_at_fine_voxels_their_box_cuts_nothing(self):
+        for member in self.made(2, (150.0, 300.0), voxel_size=2.0, box=150):
+            for axis in range(3):  # a density ends two voxels from its mask, and one from its box
+                assert not bool(member.mask.movedim(axis, 0)[[0, 1, 2, -3, -2, -1]].any())
 
     def test_at_fine_voxels_residues_do_not_stand_apart(self):
         bare = 1_000_000 * CUBIC_A_PER_DALTON / 5.0**3

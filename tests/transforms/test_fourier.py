@@ -216,6 +216,9 @@ def test_voxel_size_from_the_image_and_without_one():
         (lambda: T.FourierCompose([T.CTF(voxel_size=10.0)], voxel_size=12.0), "different voxel sizes"),
         (lambda: T.MTF(-1.0), r"scale must lie in 0\.\.inf"),
         (lambda: T.MTF(curve=[[0, 1]]), "an MTF curve must be"),
+        (lambda: T.MTF(float("inf")), "scale must be finite, got inf"),
+        (lambda: T.CTF(3.0, b_factor_a2=float("inf")), "b_factor_a2 must be finite, got inf"),
+        (lambda: T.RandSNR((1, float("inf"))), "snr can be infinite only as a fixed value"),
         (lambda: T.RandMTF((-1, 1)), r"scale must lie in 0\.\.inf"),
     ],
 )

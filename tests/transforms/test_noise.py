@@ -158,6 +158,46 @@ def test_an_empty_volume_gets_noise():
     assert float((empty_mask - particle()).var()) == pytest.approx(0.25, rel=0.05)
 
 
+@pytest.mark.parametrize("band", [None, (0, 0.4)])
+@pytest.mark.parametrize("stage", ["before", "split", "after"])
+def test_noise_of_nothing_is_that_of_a_white_signal(stage, band):
+    """Whatever the stage, as much of it as the optics pass; `split` has both halves of one size."""
+    v = torch.zeros(1, 40, 40, 40)
+    image = T.FourierCompose([T.AddNoise(1.0, stage=stage, band=band), T.CTF(3.0)], voxel_size=VOXEL)
+    out = image.set_random_state(0)(v)
+    passed = ctf(radial_frequency(v.shape, VOXEL), 3.0).square()
+    weight = torch.full((21,), 2.0)  # a half grid's columns stand for two, but the first and the last
+    weight[[0, -1]] = 1
+    low, high = band or (0, 2)
+    inside = (radial_frequency(v.shape, 1.0) * 2 <= high) * weight
+    expected = float((passed * inside).sum() / inside.sum())
+    assert band_power(out, low, high) == pytest.approx(expected, rel=0.05)
+
+
+def test_what_has_no_power_counts_as_the_least():
+    v = torch.zeros(4, 1, 16, 16, 16)
+    v[1] = 0.4
+    v[2, 0, 8, 8, 8] = 1e-4
+    v[3, :, ::2], v[3, :, 1::2] = 1, -1  # none in the band
+    noise = T.RandSNR(1.0, signal_power=(0.05, 0.1), band=(0, 0.4))
+    drawn = noise.draw(np.random.RandomState(0))
+    added = (noise.apply(v, [drawn] * 4) - v).std(dim=(1, 2, 3, 4))
+    assert added.tolist() == pytest.approx([float(added[0])] * 4, rel=1e-4)
+    noise = T.RandSNR(1.0, signal_power=(0.05, 0.1), region="mask")
+    added = noise.apply(v[1:2], [drawn], mask=torch.zeros_like(v[1:2])) - v[1:2]
+    assert float(added.var()) == pytest.approx(0.05, rel=0.05)
+
+
+def test_the_mean_takes_no_part_in_a_band():
+    """In a box of 6 voxels the band has six frequencies besides."""
+    noise, v = T.AddNoise(1.0, band=(0, 0.4)), particle(1, 24)[:, 9:15, 9:15, 9:15]
+    state = np.random.RandomState(0)
+    batch = v.expand(400, 1, 6, 6, 6)
+    added = noise.apply(batch, [noise.draw(state) for _ in range(400)]) - batch
+    ratio = np.mean([band_power(each, 0, 0.4) for each in added]) / band_power(v, 0, 0.4)
+    assert ratio == pytest.approx(1, rel=0.06)
+
+
 def test_infinite_snr_adds_nothing():
     v = particle(2)
     torch.testing.assert_close(T.AddNoise(float("inf"))(v), v)

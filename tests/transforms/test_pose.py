@@ -122,6 +122,23 @@ def test_zoom_scales_the_volume_by_its_cube(zoom):
     assert float(posed.max()) == pytest.approx(float(image.max()), rel=0.05)
 
 
+def test_nothing_is_lost_of_a_zoomed_voxel():
+    """Its interpolation reaches as far as it is zoomed."""
+    image = torch.zeros(1, 24, 24, 24)
+    image[0, 12, 13, 12] = 1
+    pose, state = T.RandPose(shift_vox=(-0.5, 0.5), zoom=2.5), np.random.RandomState(0)
+    for draw in [pose.draw(state) for _ in range(40)]:
+        whole = pose.apply(image[None], [draw], radius_vox=[24])
+        torch.testing.assert_close(pose.apply(image[None], [draw]), whole, atol=1e-5, rtol=0)
+
+
+def test_voxels_that_are_no_cubes_are_refused():
+    tall = MetaTensor(particle(), affine=torch.diag(torch.tensor([20.0, 10.0, 10.0, 1.0])))
+    for pose in (T.RandPose(), lambda image: T.RandPosed("image", mode="bilinear")({"image": image})):
+        with pytest.raises(ValueError, match=r"RandPose needs cubic voxels, got voxel_size \(20.0, 10.0, 10.0\) Å"):
+            pose(tall)
+
+
 def test_each_item_has_the_radius_given_for_it():
     """Also where an item without a draw stands before it."""
     batch = torch.stack([particle()] * 2)

@@ -45,6 +45,13 @@ class TestGoldBead:
             assert float(filled.sum()) == pytest.approx(4 / 3 * math.pi * radius[i] ** 3, rel=0.03)
         assert 0.45 < place.max() <= 0.5
 
+    @pytest.mark.parametrize("size", [20, 21])
+    def test_the_middle_of_its_places_is_that_of_the_box(self, size):
+        transform = T.RandGoldBead(5 * VOXEL, 5.0, voxel_size=VOXEL)
+        draw = drawn(transform, 1)[0] | {"position": [0.0, 0.0, 0.0]}
+        out = transform.apply(torch.zeros(1, 1, size, size, size), [draw])
+        torch.testing.assert_close(out, out.flip(2, 3, 4))
+
     def test_empty_volume_and_voxel_size(self):
         transform = T.RandGoldBead(40.0, 5.0).set_random_state(0)
         with pytest.raises(ValueError, match="RandGoldBead needs the voxel size"):

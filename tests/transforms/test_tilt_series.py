@@ -255,11 +255,17 @@ class TestPhysics:
         ({"output_size": 17}, "output_size must fit into the input"),
         ({"voxel_size": (10.0, 10.0, 12.0)}, "cubic voxels"),
         ({"voxel_size": None}, "needs the voxel size"),
+        ({"ctf": T.RandCTF(voxel_size=5.0)}, "RandTiltSeries found different voxel sizes"),
     ],
 )
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)(volume())
+
+
+def test_voxel_size_from_the_microscope():
+    expected = make(snr=1.0)(volume())
+    torch.testing.assert_close(make(snr=1.0, voxel_size=None, ctf=T.RandCTF(voxel_size=VOXEL))(volume()), expected)
 
 
 def test_voxel_size_from_the_image():
