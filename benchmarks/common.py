@@ -22,6 +22,7 @@ from monai.bundle import ConfigParser
 from monai.data.utils import list_data_collate
 
 import monai_cryo
+from monai_cryo.io.atomic import write_text
 from monai_cryo.templates import load_templates
 
 CONFIGS = Path(__file__).resolve().parents[1] / "bundles" / "subtomogram" / "configs"
@@ -63,9 +64,7 @@ def finish(options: argparse.Namespace, name: str, host: dict[str, Any], results
     print(f"\nload average {host['load_before']} before, {host['load_after']} after (this process included)")
     if options.json:
         text = json.dumps({"benchmark": name, "quick": options.quick, "machine": host, **results}, indent=1)
-        part = options.json.with_name(options.json.name + ".part")
-        part.write_text(text + "\n")
-        os.replace(part, options.json)
+        write_text(options.json, text + "\n")
         print(f"figures in {options.json}")
 
 

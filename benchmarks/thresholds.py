@@ -12,7 +12,6 @@ classes are absent. The second reads the tomograms of a folder, each beside its 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import tempfile
 import time
@@ -31,7 +30,8 @@ from simulated_tomogram import KINDS, simulate_scene
 
 from monai_cryo.bundle import TrainedModel, bundle_root, read_model
 from monai_cryo.inferers import MIN_SCORE, TomogramReader, particle_diameters
-from monai_cryo.io import Picks, Tomogram, open_tomogram, read_picks_csv, replacing, write_mrc, write_picks_csv
+from monai_cryo.io import Picks, Tomogram, open_tomogram, read_picks_csv, write_mrc, write_picks_csv
+from monai_cryo.io.atomic import csv_text, write_text
 from monai_cryo.metrics import match_points
 from monai_cryo.templates import load_templates
 from monai_cryo.visualize.tomogram import draw_tomogram
@@ -237,10 +237,7 @@ def summary(ways: Ways, default: float, curve: Path | None) -> list[dict[str, An
                     line += [counts.true, int(counts.picks[n]), int(counts.matched[n])]
                 lines.append(line)
     if curve is not None:
-        with replacing(curve) as part, part.open("w", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["way", "class", "threshold", "f1", "true", "picks", "matched"])
-            writer.writerows(lines)
+        write_text(curve, csv_text([["way", "class", "threshold", "f1", "true", "picks", "matched"], *lines]))
     return rows
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 from proteasome import complete, length_a
 
 from monai_cryo.io.atomic import write_text
+from monai_cryo.io.digest import sha256
 from monai_cryo.io.mrc import read_mrc, write_mrc
 from monai_cryo.templates.file import BOX, EMBEDDED, VOXEL_SIZE, load_templates, save_templates
 
@@ -112,7 +112,7 @@ def build(folders: Sequence[Path], output: Path) -> list[Path]:
             structures[name] = {
                 "file": f"{name}.mrc",
                 "pdb": list(entries),
-                "sources": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
+                "sources": {path.name: sha256(path) for path in paths},
                 **OPTIONS.get(name, {}),
             }
             source = paths[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,8 +125,9 @@ def _columns(star: Any, done: dict[str, tuple[str, list[str]]], classes: list[st
 def _settings(options: argparse.Namespace, model: Any, stars: Sequence[Path]) -> dict[str, Any]:
     """Return what the predictions depend on; of each STAR file its rows, which are known by their numbers."""
     from monai_cryo.inferers import model_digest
+    from monai_cryo.io.digest import sha256
 
     settings: dict[str, Any] = {"model": model_digest(model), "absent": model.absent}
     settings |= {name: getattr(options, name) for name in ("apix", "star_apix", "invert", "tta")}
     place = options.tomograms and str(options.tomograms.resolve())
-    return settings | {str(s): [hashlib.sha256(s.read_bytes()).hexdigest()[:16], place] for s in stars}
+    return settings | {str(s): [sha256(s)[:16], place] for s in stars}

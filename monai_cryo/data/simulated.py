@@ -170,7 +170,7 @@ def _write_table(path: Path, rows: Iterator[Mapping[str, Any]]) -> None:
             spool.write(json.dumps(row) + "\n")
         spool.seek(0)
         with part.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, columns)
+            table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
             table.writerows(json.loads(line) for line in spool)
 
@@ -182,7 +182,7 @@ def _join(folder: Path, tables: Sequence[Path], settings: Mapping[str, Any]) -> 
         with path.open(newline="", encoding="utf-8") as file:
             columns.update(dict.fromkeys(next(csv.reader(file))))
     with replacing(folder / _TABLE) as part, part.open("w", newline="", encoding="utf-8") as file:
-        whole = csv.DictWriter(file, columns)
+        whole = csv.DictWriter(file, columns, lineterminator="\n")
         whole.writeheader()
         whole.writerows(_rows(tables))
     with replacing(folder / _LIST) as part, part.open("w", encoding="utf-8") as file:

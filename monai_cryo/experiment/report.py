@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from monai_cryo.io.atomic import replacing, write_text
+from monai_cryo.io.atomic import table_text, write_text
 
 __all__ = ["Score", "read_scores", "write_report"]
 
@@ -266,8 +265,4 @@ def _write_csv(path: Path, scores: Sequence[Score]) -> None:
                     **{f"iou_{name}": value for name, value in masks["iou"].items()},
                 }
             )
-    columns = dict.fromkeys(name for row in rows for name in row)
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        table.writerows(rows)
+    write_text(path, table_text(rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 
 from monai_cryo._described import Described
 from monai_cryo.io.atomic import flush_to_disk, replacing
+from monai_cryo.io.digest import sha256
 
 
 class ModelEvents(EventEnum):
@@ -74,7 +74,7 @@ class KeepBest(Described):
                 for name, value in state.items():  # kept where every machine can read it
                     state[name] = value.cpu()
                 save_whole(state, self.path)
-                self.digest = _digest(self.path)
+                self.digest = sha256(self.path)
                 print(f"best so far by {self.metric}: saved to {self.path}", flush=True)
             engine.fire_event(ModelEvents.BEST_SAVED)
         elif idist.get_rank() == 0:
@@ -86,10 +86,5 @@ class KeepBest(Described):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back where that very model is still there; else the next validation is the best so far."""
-        if self.path.is_file() and _digest(self.path) == state["digest"]:
+        if self.path.is_file() and sha256(self.path) == state["digest"]:
             self.score, self.epoch, self.digest = state["score"], int(state["epoch"]), state["digest"]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

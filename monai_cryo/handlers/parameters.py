@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from monai_cryo._described import Described
-from monai_cryo.io.atomic import replacing
+from monai_cryo.io.atomic import table_text, write_text
 from monai_cryo.io.columns import parameter_columns
 
 
@@ -58,15 +57,11 @@ class DrawnParameters(Described):
 
     def write(self, engine: Engine) -> None:
         """Write the table and the histograms."""
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as part, part.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, columns)
-            table.writeheader()
-            table.writerows(self.rows)
+        write_text(self.path, table_text(self.rows))
         if self.writer is None:
             return
-        for name in columns:
+        for name in dict.fromkeys(name for row in self.rows for name in row):
             values = [row[name] for row in self.rows if isinstance(row.get(name), float)]
             if values and name != "iteration":
                 self.writer.add_histogram(f"drawn/{name}", np.array(values), engine.state.iteration)

@@ -12,7 +12,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from monai_cryo._described import Described
-from monai_cryo.io.atomic import write_text
+from monai_cryo.io.atomic import csv_text, write_text
 from monai_cryo.io.folder import hold_folder
 
 __all__ = ["PredictionsWriter"]
@@ -78,7 +78,7 @@ class PredictionsWriter(Described):
         write_text(self._settings_path, json.dumps(self.settings | {_FILES: self.files}) + "\n")
         rows = [["file", "class", *(f"p_{name}" for name in self.classes)]]
         rows += [[file, kind, *numbers] for file, (kind, numbers) in self.done.items()]
-        write_text(self.path, _text(rows))
+        write_text(self.path, csv_text(rows))
 
     def collect(self, engine: Engine) -> None:
         """Write the decoded predictions of this batch."""
@@ -91,9 +91,9 @@ class PredictionsWriter(Described):
             self.done[item["file"]] = (self.classes[out["class"]], numbers)
             rows.append([item["file"], self.classes[out["class"]], *numbers])
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(_text(rows))
+            file.write(csv_text(rows))
         if self.refused:
-            write_text(self.refused_path, _text([_REFUSED, *self.refused]))
+            write_text(self.refused_path, csv_text([_REFUSED, *self.refused]))
 
     def finish(self) -> None:
         """Raise ValueError, in one line, if a file was refused."""
@@ -128,9 +128,3 @@ class PredictionsWriter(Described):
         if names != self.classes:
             raise ValueError(f"{self.path} is of classes {', '.join(names)}, the model knows {', '.join(self.classes)}")
         return {row[0]: (row[1], row[2:]) for row in rows[1:] if len(row) == len(self.classes) + 2}
-
-
-def _text(rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from monai_cryo.inferers.normalize import check_normalization, normalize_tomogra
 from monai_cryo.inferers.picks import pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
 from monai_cryo.inferers.windows import WINDOW
+from monai_cryo.io.digest import sha256
 from monai_cryo.io.picks import Picks
 from monai_cryo.io.tomogram import (
     Tomogram,
@@ -186,7 +186,7 @@ class TomogramReader:
 
 def model_digest(model: TrainedModel) -> str:
     """Return what tells a model's file from every other: the beginning of its SHA-256."""
-    return hashlib.sha256(model.path.read_bytes()).hexdigest()[:16]
+    return sha256(model.path)[:16]
 
 
 @dataclass(frozen=True, eq=False)

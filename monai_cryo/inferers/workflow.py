@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import shutil
 import time
@@ -24,7 +23,7 @@ from monai_cryo.inferers.records import (
 )
 from monai_cryo.inferers.sharing import my_share, process_rank
 from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading
-from monai_cryo.io.atomic import flush_to_disk, replacing
+from monai_cryo.io.atomic import csv_text, flush_to_disk, write_text
 from monai_cryo.io.folder import working_folder
 from monai_cryo.io.mrc import tomogram_name
 from monai_cryo.io.tomogram import Tomogram, open_tomogram
@@ -251,9 +250,7 @@ class TomogramWorkflow:
         target = self.output_dir / ("refused.csv" if count == 1 else f"refused_{rank}.csv")
         target.unlink(missing_ok=True)
         if refused:
-            with replacing(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.writer(stream, lineterminator="\n")
-                writer.writerows([("file", "reason"), *refused])
+            write_text(target, csv_text([("file", "reason"), *refused]))
 
 
 def pick_tomograms(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from monai_cryo.io.atomic import replacing, write_text
+from monai_cryo.io.atomic import csv_text, replacing, table_text, write_text
 from monai_cryo.io.columns import parameter_columns
 from monai_cryo.io.confine import confined
 from monai_cryo.io.curves import measure_noise_spectrum, read_mtf
+from monai_cryo.io.digest import sha256
 from monai_cryo.io.folder import check_folder, clear_leftovers, hold_folder, working_folder
 from monai_cryo.io.monai_mrc import MRCReader, MRCWriter
 from monai_cryo.io.mrc import SUFFIXES, has_mrc_suffix, read_mrc, tomogram_name, write_mrc
@@ -48,6 +49,7 @@ __all__ = [
     "clear_leftovers",
     "confined",
     "coordinate_columns",
+    "csv_text",
     "cut_boxes",
     "has_mrc_suffix",
     "hold_folder",
@@ -67,8 +69,10 @@ __all__ = [
     "replacing",
     "resample_tomogram",
     "series_names",
+    "sha256",
     "star_text",
     "star_to_index",
+    "table_text",
     "to_source_index",
     "tomogram_name",
     "tomogram_names",

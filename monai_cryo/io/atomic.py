@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["replacing", "write_text"]
+__all__ = ["csv_text", "replacing", "table_text", "write_text"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
@@ -74,3 +77,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
         flush_to_disk(temporary)
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Return rows as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of named values as the text of a CSV file; its columns are all names, as they first appear."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return csv_text([columns, *([row.get(name, "") for name in columns] for row in rows)])

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_cryo._typing import check_word
-from monai_cryo.io.atomic import replacing
+from monai_cryo.io.atomic import csv_text, write_text
 from monai_cryo.io.particles import CoordinateStyle, coordinate_columns, index_to_star
 from monai_cryo.io.star import star_text
 
@@ -69,12 +69,11 @@ def write_picks_csv(path: str | os.PathLike[str], picks: Mapping[str, Picks]) ->
     picks
         Tomogram name -> picks.
     """
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["tomogram", "class", "x", "y", "z", "score", "size_vox"])
-        for name, found in picks.items():
-            for (z, y, x), kind, score, size in zip(found.index, found.names, found.scores, found.sizes, strict=True):
-                writer.writerow([name, kind, f"{x:.2f}", f"{y:.2f}", f"{z:.2f}", f"{score:.4f}", int(size)])
+    rows: list[Sequence[object]] = [("tomogram", "class", "x", "y", "z", "score", "size_vox")]
+    for name, found in picks.items():
+        for (z, y, x), kind, score, size in zip(found.index, found.names, found.scores, found.sizes, strict=True):
+            rows.append((name, kind, f"{x:.2f}", f"{y:.2f}", f"{z:.2f}", f"{score:.4f}", int(size)))
+    write_text(path, csv_text(rows))
 
 
 def read_picks_csv(
@@ -185,8 +184,7 @@ def write_relion(
             number = list(classes).index(name) + 1
             rows.append((series, *map(float, value), 0.0, 0.0, 0.0, number, float(score), float(pixel), name))
     columns = dict(zip(labels, zip(*rows, strict=True) if rows else [()] * len(labels), strict=True))
-    with replacing(path) as temporary:
-        temporary.write_text(star_text("particles", columns), encoding="utf-8")
+    write_text(path, star_text("particles", columns))
 
 
 def write_copick(
@@ -252,8 +250,7 @@ def write_copick(
             "trust_orientation": False,
         }
         files.append(target / f"{'_'.join(parts)}.json")
-        with replacing(files[-1]) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_text(files[-1], json.dumps(content, indent=2) + "\n")
     for left in set(target.glob(f"{'_'.join(owner)}_*.json")) - set(files):
         left.unlink()
     return files

@@ -38,9 +38,9 @@ def read_saved(path: str | os.PathLike[str]) -> Any:
     try:
         refused = _refused(path)
         content = None if refused else torch.load(path, map_location="cpu", weights_only=True)
-        claimed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(content))
     except Exception as error:  # damaged archives and pickles raise errors of many kinds
         raise ValueError(f"it cannot be read ({type(error).__name__})") from error
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(content))
     size = os.path.getsize(path)
     if claimed > _SHARED * size:
         refused = f"its tensors claim {claimed} bytes, the file has {size}"

@@ -68,7 +68,7 @@ class DetectionScores:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, None for nan."""
-        return dict(_plain(asdict(self)))
+        return dict(jsonable(asdict(self)))
 
 
 def match_points(
@@ -252,9 +252,10 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """Return the same with None for nan, which JSON has not, and lists for tuples."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: jsonable(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [jsonable(v) for v in value]
     return None if isinstance(value, float) and math.isnan(value) else value

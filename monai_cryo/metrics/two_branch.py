@@ -16,6 +16,7 @@ from monai.utils import convert_to_tensor, evenly_divisible_all_gather
 from torch import Tensor
 
 from monai_cryo._described import Described
+from monai_cryo.metrics.detection import jsonable
 from monai_cryo.networks.output import check_output
 
 __all__ = ["TwoBranchMetrics"]
@@ -145,7 +146,7 @@ class TwoBranchMetrics(Described, Metric):
             **masks[self.threshold],
         }
         iou = scores.pop("iou")
-        self.summary = _jsonable(
+        self.summary = jsonable(
             {
                 "n": len(rows),
                 **scores,
@@ -157,7 +158,7 @@ class TwoBranchMetrics(Described, Metric):
             }
         )
         if len(self.thresholds) > 1:
-            self.summary["by_threshold"] = [_jsonable({"threshold": t, **values}) for t, values in masks.items()]
+            self.summary["by_threshold"] = [jsonable({"threshold": t, **values}) for t, values in masks.items()]
             best = max(masks, key=lambda t: masks[t]["mean_iou"])
             self.summary["best_threshold"] = None if math.isnan(masks[best]["mean_iou"]) else best
         return {
@@ -198,10 +199,3 @@ def _collate(pred: Any, label: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if label.get("mask") is None:
         return logits, masks, true_class, torch.zeros_like(masks[:, :1])
     return logits, masks, true_class, convert_to_tensor(label["mask"], track_meta=False, device=logits.device)
-
-
-def _jsonable(value: Any) -> Any:
-    """Return the same with None for nan, which JSON has not."""
-    if isinstance(value, dict):
-        return {key: _jsonable(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -11,9 +10,9 @@ import urllib.request
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 
-from tqdm import tqdm
-
+from monai_cryo._progress import progress_bar
 from monai_cryo.io.atomic import write_text
+from monai_cryo.io.digest import sha256
 
 __all__ = ["cache_folder", "fetch", "locate"]
 
@@ -92,7 +91,7 @@ def fetch(
     path, url = _entry(source, base_url)
     record = path.with_name(path.name + ".json")
     if path.is_file():
-        if record.is_file() and json.loads(record.read_text())["sha256"] != _sha256(path):
+        if record.is_file() and json.loads(record.read_text())["sha256"] != sha256(path):
             raise ValueError(f"{path}: not the file that was downloaded (SHA-256 differs); delete it and fetch again")
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +110,7 @@ def fetch(
         if stream.read(2) != GZIP_MAGIC:
             partial.unlink()
             raise ConnectionError(f"{source}: {url} answers with something else than a gzipped file; a proxy's page?")
-    description = {"source": source, "url": url, "size": partial.stat().st_size, "sha256": _sha256(partial)}
+    description = {"source": source, "url": url, "size": partial.stat().st_size, "sha256": sha256(partial)}
     write_text(record, json.dumps(description, indent=1) + "\n")
     partial.replace(path)
     _validator(partial).unlink(missing_ok=True)
@@ -154,7 +153,7 @@ def _download(url: str, partial: Path, label: str | None, timeout_s: float) -> N
         _remember(validator, response.headers)
         with (
             partial.open("ab" if start else "wb") as out,
-            tqdm(
+            progress_bar(
                 desc=label,
                 initial=start,
                 total=total,
@@ -180,8 +179,3 @@ def _remember(validator: Path, headers: HTTPMessage) -> None:
         validator.write_text(tag)
     else:
         validator.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import sys
@@ -13,12 +12,13 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from monai_cryo._progress import progress_bar
 from monai_cryo._refusals import is_refusal
 from monai_cryo._typing import parse_contrast
 from monai_cryo.io.atomic import write_text
 from monai_cryo.io.confine import confined
+from monai_cryo.io.digest import sha256
 from monai_cryo.io.header import VOXEL_SIZES_A
 from monai_cryo.io.mrc import SUFFIXES, write_mrc
 from monai_cryo.physics.density import atoms_to_density
@@ -129,7 +129,7 @@ def _read_library(file: Path, voxel_size: float | None, box: int | None, progres
         plan += [(DISTRACTORS, item) for item in list_sources(file, DISTRACTORS, content["distractors"])]
     templates: dict[str, list[AnyTemplate]] = {name: [] for name in classes}
     distractors: list[Template] = []
-    for name, item in tqdm(plan, desc="templates", disable=not progress):
+    for name, item in progress_bar(iterable=plan, desc="templates", disable=not progress):
         if item.get("procedural") == "complexes":
             distractors += _complexes(f"{file}: complexes", item, voxel_size, int(box))
             continue
@@ -215,7 +215,7 @@ def describe_sources(path: str | os.PathLike[str]) -> dict[str, Any]:
                 continue
             source, name = _locate(file, class_name, item)
             options = {key: value for key, value in item.items() if key not in ("source", "name")}
-            digest = hashlib.sha256(source.read_bytes()).hexdigest()
+            digest = sha256(source)
             out[name] = {"class": class_name, "source": source.name, "sha256": digest, "options": options}
     return out
 

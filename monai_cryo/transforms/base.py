@@ -15,6 +15,7 @@ from torch import Tensor
 
 from monai_cryo._described import Described
 from monai_cryo.transforms.arrays import like, to_volume
+from monai_cryo.transforms.geometry import array_geometry
 from monai_cryo.transforms.ranges import parse_number
 
 Parameters = dict[str, Any]
@@ -33,6 +34,7 @@ class Drawable(Described, InvertibleTransform):
     """
 
     parameters: Draw
+    voxel_size: Any = None
 
     def draw(self, state: np.random.RandomState) -> Draw:
         """Draw the values of one item.
@@ -123,8 +125,8 @@ class Drawable(Described, InvertibleTransform):
         return self._on_array(img, randomize)
 
     def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        """What the array itself tells :meth:`apply_to`, such as its voxel size."""
-        return {}
+        """What :meth:`apply_to` is told of the array: its voxel size, unless one was given, and its axes."""
+        return array_geometry(img, self.voxel_size)
 
     def _on_array(self, img: NdarrayOrTensor, randomize: bool, **context: Any) -> NdarrayOrTensor:
         volume = to_volume(img, type(self).__name__)

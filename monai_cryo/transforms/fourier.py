@@ -15,7 +15,7 @@ from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.transforms.arrays import to_mask
 from monai_cryo.transforms.base import Draw, Drawable, Parameters, RandDrawable
 from monai_cryo.transforms.dictionary import RandDictTransform
-from monai_cryo.transforms.geometry import array_geometry, needed_voxel_size, one_voxel_size
+from monai_cryo.transforms.geometry import needed_voxel_size, one_voxel_size
 from monai_cryo.transforms.plan import FourierPlan, Grid, grid_of
 
 
@@ -37,9 +37,6 @@ class FourierStep(Drawable):
     @abstractmethod
     def plan(self, plan: FourierPlan, parameters: Sequence[Draw]) -> None:
         """Enter what was drawn, one draw an item, into the plan."""
-
-    def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return array_geometry(img, self.voxel_size)
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Image a batch with this step alone; ``mask``, ``voxel_size`` and ``axes`` as for :class:`FourierCompose`."""
@@ -172,9 +169,6 @@ class FourierCompose(RandDrawable):
         """Draw for every member, in order: name -> its draw; None where no member is to do anything."""
         drawn = {name: t.draw(state) for name, t in zip(self.names, self.transforms, strict=True)}
         return drawn if any(d is not None for d in drawn.values()) else None
-
-    def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return array_geometry(img, self.voxel_size)
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Image a batch (B, C, D, H, W); ``mask`` as the batch, for noise with ``region="mask"`` alone."""

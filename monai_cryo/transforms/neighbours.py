@@ -23,7 +23,6 @@ from monai_cryo.physics.scene import pack_, positions_from_uniform
 from monai_cryo.transforms.arrays import to_mask
 from monai_cryo.transforms.base import Parameters, RandDrawable
 from monai_cryo.transforms.dictionary import RandDictTransform
-from monai_cryo.transforms.geometry import array_geometry
 from monai_cryo.transforms.ranges import (
     Range,
     draw_seed,
@@ -170,9 +169,6 @@ class RandNeighbours(RandDrawable):
             return self.weights
         shares: NDArray[np.float64] = state.gamma(self.concentration * np.array(self.weights))
         return shares / shares.sum()
-
-    def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return array_geometry(img, self.voxel_size)
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Crowd a batch of clean densities (B, C, D, H, W).

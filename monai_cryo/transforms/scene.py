@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config.type_definitions import NdarrayOrTensor
 from torch import Tensor
 
 from monai_cryo.physics.fourier import voxel_size_zyx
 from monai_cryo.physics.scene import background, bead_streaks, smooth_field, sphere
 from monai_cryo.transforms.base import Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import RandDictTransform
-from monai_cryo.transforms.geometry import ZYX, array_geometry, needed_voxel_size
+from monai_cryo.transforms.geometry import ZYX, needed_voxel_size
 from monai_cryo.transforms.ranges import (
     Range,
     draw_seed,
@@ -70,9 +69,6 @@ class RandGoldBead(RandDrawable):
             "amplitude": uniform(state, self.amplitude),
             "position": uniform(state, (-0.5, 0.5), 3),
         }
-
-    def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return array_geometry(img, self.voxel_size)
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Put beads into a batch of clean densities (B, C, D, H, W)."""
@@ -140,9 +136,6 @@ class RandStreaks(RandDrawable):
             "step_deg": uniform(state, self.step_deg),
             "phase": float(state.rand()),
         }
-
-    def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return array_geometry(img, self.voxel_size)
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Add streaks to a batch of clean densities (B, C, D, H, W)."""

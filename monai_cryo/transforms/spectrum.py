@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config.type_definitions import NdarrayOrTensor
 from torch import Tensor
 
 from monai_cryo._typing import Axis
@@ -19,7 +18,7 @@ from monai_cryo.physics.wedge import missing_wedge
 from monai_cryo.transforms.base import Drawable, Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
 from monai_cryo.transforms.fourier import FourierFilter
-from monai_cryo.transforms.geometry import ZYX, array_geometry
+from monai_cryo.transforms.geometry import ZYX
 from monai_cryo.transforms.plan import Grid, grid_of
 from monai_cryo.transforms.ranges import (
     Range,
@@ -62,7 +61,8 @@ class NormalizeSpectrum(Drawable):
         made of rounding.
     tilt_range_deg
         (min, max): measure the power where these tilts sample Fourier space, as RandMissingWedge has it; None:
-        everywhere. Over all shells alike the missing part only scales the power, and the variance undoes that.
+        everywhere. Over all shells alike the missing part only scales the power, and the variance undoes that. Of a
+        whole tomogram the power is measured everywhere.
 
     Raises
     ------
@@ -89,9 +89,6 @@ class NormalizeSpectrum(Drawable):
             raise ValueError(f"smooth_shells must be an odd whole number, got {smooth_shells!r}")
         self.gain_cap = parse_number("gain_cap", gain_cap, low=1.0)
         self.tilt_range_deg = None if tilt_range_deg is None else parse_tilt_range("tilt_range_deg", tilt_range_deg)
-
-    def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return array_geometry(img)
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Normalise a batch (B, C, D, H, W), each channel by its own spectrum."""

@@ -27,7 +27,7 @@ from monai_cryo.physics.wedge import check_tilt_range
 from monai_cryo.transforms.arrays import like, to_volume
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.ctf import CTF, RandCTF
-from monai_cryo.transforms.geometry import ZYX, array_geometry, cubic_voxel_size, needed_voxel_size, one_voxel_size
+from monai_cryo.transforms.geometry import ZYX, cubic_voxel_size, needed_voxel_size, one_voxel_size
 from monai_cryo.transforms.mtf import MTF
 from monai_cryo.transforms.plan import Grid
 from monai_cryo.transforms.ranges import (
@@ -153,9 +153,6 @@ class RandTiltSeries(RandDrawable):
             "mtf": self.mtf.draw(state),
             "seed": draw_seed(state),
         }
-
-    def _context(self, img: NdarrayOrTensor) -> dict[str, Any]:
-        return array_geometry(img, self.voxel_size)
 
     def apply(self, batch: Tensor, parameters: Sequence[Draw], **context: Any) -> Tensor:
         """Simulate from a batch (B, C, D, H, W) into (B, C, *output_size); items without a draw are only cut."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from monai_cryo.io.atomic import replacing
+from monai_cryo.io.atomic import csv_text, replacing, write_text
 from monai_cryo.visualize.tomogram import COLOURS
 
 __all__ = ["check_curve_file", "write_precision_recall"]
@@ -49,14 +48,11 @@ def write_precision_recall(
         See `check_curve_file`.
     """
     file = check_curve_file(path)
+    if file.suffix.lower() == ".csv":
+        values = [[name, *(f"{value:.6g}" for value in row)] for name, rows in curves.items() for row in rows]
+        write_text(file, csv_text([["name", "score", "precision", "recall"], *values]))
+        return
     with replacing(file) as temporary:
-        if file.suffix.lower() == ".csv":
-            with temporary.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.writer(stream, lineterminator="\n")
-                writer.writerow(["name", "score", "precision", "recall"])
-                for name, rows in curves.items():
-                    writer.writerows([name, *(f"{value:.6g}" for value in row)] for row in rows)
-            return
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(5.4, 4.4), layout="constrained")
