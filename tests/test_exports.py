@@ -14,7 +14,7 @@ import monai_cryo
 ROOMS = [info.name for info in pkgutil.iter_modules(monai_cryo.__path__) if info.ispkg]
 
 INSIDE = {
-    "bundle": {"builder.*", "command.*", "limits.*"},
+    "bundle": {"builder.*", "command.*", "expression.*", "limits.*"},
     "cli": {
         f"{verb}.*"
         for verb in (

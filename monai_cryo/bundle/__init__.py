@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from monai_cryo.bundle.command import check_overrides, check_started, save_config, start
 from monai_cryo.bundle.device import check_device
+from monai_cryo.bundle.kept import save_config
+from monai_cryo.bundle.overrides import check_overrides, check_started, start
 from monai_cryo.bundle.pretrained import load_pretrained
 from monai_cryo.bundle.provenance import find_provenance
 from monai_cryo.bundle.ranks import join_ranks, share_batch

@@ -13,6 +13,7 @@ from torch import nn
 
 from monai_cryo._described import plain_value, public_path
 from monai_cryo._refusals import is_refusal
+from monai_cryo.bundle.expression import is_expression
 from monai_cryo.transforms import Drawable, fixed_parts
 
 Built = TypeVar("Built")
@@ -136,7 +137,7 @@ def _check_plain(name: str, value: Any) -> None:
     elif isinstance(value, list | tuple):
         for inner in value:
             _check_plain(name, inner)
-    elif not isinstance(value, str | int | float | bool | None) or (isinstance(value, str) and value[:1] in "$@%"):
+    elif not isinstance(value, str | int | float | bool | None) or is_expression(value):
         raise ValueError(f"{name} in a model's record must be plain values, found {value!r}")
     if name == "_target_" or "pretrained" in name:
         raise ValueError(f"a model's record may not ask for {name}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from monai_cryo.bundle.expression import is_expression
+
 __all__ = ["check_device"]
 
 
@@ -15,7 +17,7 @@ def check_device(text: str) -> None:
     ValueError
         If it is no device's name, or there is no such CUDA device.
     """
-    if text[:1] in tuple("$@%"):
+    if is_expression(text):
         return
     try:
         device = torch.device(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -51,6 +52,9 @@ class TemplateDataset(Described, Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return self.length
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[index] for index in range(self.length))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Draw item ``index``.

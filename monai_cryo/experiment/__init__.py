@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai_cryo.experiment.command import run_experiment
 from monai_cryo.experiment.figures import draw_figures
 from monai_cryo.experiment.plan import Arm, Plan, Run, Scale, build_config, check_classes, read_plan, write_config
-from monai_cryo.experiment.recipes import RECIPES, Recipe, keep_classes, load_without, read_configs, read_recipe
+from monai_cryo.experiment.recipes import RECIPES, Recipe, load_without, read_configs, read_recipe
 from monai_cryo.experiment.report import Score, read_scores, write_report
 from monai_cryo.experiment.scoring import THRESHOLDS, find_examples, score_model, score_run
 from monai_cryo.experiment.sets import REAL_SETS, LabelledSet, find_real_sets, load_set, write_simulated_sets
@@ -28,7 +28,6 @@ __all__ = [
     "find_examples",
     "find_real_sets",
     "is_trained",
-    "keep_classes",
     "load_set",
     "load_without",
     "read_configs",

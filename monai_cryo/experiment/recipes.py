@@ -19,7 +19,7 @@ from monai_cryo.engines import SimulateBatch
 from monai_cryo.templates import BackgroundTemplate, TemplateLibrary, load_templates
 from monai_cryo.transforms import BatchCompose
 
-__all__ = ["RECIPES", "Recipe", "keep_classes", "load_without", "read_configs", "read_recipe"]
+__all__ = ["RECIPES", "Recipe", "load_without", "read_configs", "read_recipe"]
 
 #: recipe -> the configs it is laid over, and the ids of its pipeline and of its library
 RECIPES: dict[str, tuple[tuple[str, ...], str, str]] = {
@@ -76,7 +76,7 @@ class Recipe:
         classes
             Of the library, in the library's order; None: all.
         """
-        library = self.library if classes is None else keep_classes(self.library, classes)
+        library = self.library if classes is None else self.library.keep(classes)
         dataset = TemplateDataset(library, number, seed, split, balanced=True)
         return write_simulated(
             folder,
@@ -130,29 +130,11 @@ def read_configs(names: Sequence[str]) -> ConfigParser:
     return parser
 
 
-def keep_classes(library: TemplateLibrary, classes: Sequence[str]) -> TemplateLibrary:
-    """Return the library with some of its classes alone, in its own order; what stands beside particles stays.
-
-    Raises
-    ------
-    ValueError
-        If a class is not in it.
-    """
-    unknown = [name for name in classes if name not in library.classes]
-    if unknown:
-        raise ValueError(f"no class {unknown[0]!r} in the library, which has {', '.join(library.classes)}")
-    kept = {name: members for name, members in library.templates.items() if name in classes}
-    amplitudes = {name: value for name, value in library.amplitudes.items() if name in classes}
-    return TemplateLibrary(kept, library.voxel_size, library.box, library.distractors, amplitudes)
-
-
-def load_without(
-    dropped: str, file: str | None = None, voxel_size: float | None = None, box: int | None = None
-) -> TemplateLibrary:
+def load_without(dropped: str, file: str | None = None) -> TemplateLibrary:
     """Load a library (:func:`monai_cryo.templates.load_templates`) but a class, ``strangers`` or ``distractors``."""
-    library = load_templates(file, voxel_size=voxel_size, box=box)
+    library = load_templates(file)
     if dropped not in ("strangers", "distractors"):
-        return keep_classes(library, [name for name in library.classes if name != dropped])
+        return library.keep([name for name in library.classes if name != dropped])
     members = {
         name: [replace(m, strangers=0.0) if isinstance(m, BackgroundTemplate) else m for m in members]
         for name, members in library.templates.items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monai_cryo.data import LabelledData, load_labelled
-from monai_cryo.experiment.recipes import RECIPES, keep_classes, read_recipe
+from monai_cryo.experiment.recipes import RECIPES, read_recipe
 from monai_cryo.templates import TemplateLibrary
 from monai_cryo.templates.procedural import BackgroundTemplate
 
@@ -141,5 +141,4 @@ def load_set(dataset_dir: str, classes: Sequence[str], image_key: str, wanted: S
 def _shown(library: TemplateLibrary) -> list[str]:
     """Return the classes that show something."""
     members = library.templates.items()
-    shown = [name for name, parts in members if not all(isinstance(part, BackgroundTemplate) for part in parts)]
-    return keep_classes(library, shown).classes
+    return [name for name, parts in members if not all(isinstance(part, BackgroundTemplate) for part in parts)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,17 @@ class DrawnParameters(Described):
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer whose labels hold ``class`` and ``parameters``, a nested dictionary a sample."""
+        """Attach to a trainer (``decollate=False``) whose labels hold ``class`` and each sample's ``parameters``."""
         engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.rows.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
 
     def collect(self, engine: Engine) -> None:
         """Keep the parameters of this batch."""
-        label = engine.state.output["label"]
+        output = engine.state.output
+        if not isinstance(output, Mapping):
+            raise ValueError("DrawnParameters needs the whole batch: give the trainer decollate=False")
+        label = output["label"]
         room = self.most - len(self.rows)
         for index, drawn in list(zip(label["class"].tolist(), label["parameters"], strict=True))[: max(0, room)]:
             row = {"iteration": engine.state.iteration, "class": self.classes[index]}

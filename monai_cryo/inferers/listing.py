@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from monai_cryo.io.mrc import SUFFIXES, tomogram_name
+from monai_cryo.io.mrc import SUFFIXES, has_mrc_suffix, tomogram_name
 from monai_cryo.io.tomogram_list import ListedTomogram, read_tomogram_list
 
 __all__ = ["list_tomograms", "listed_tomograms"]
@@ -30,7 +30,7 @@ def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
             raise FileNotFoundError("no tomogram named, expected an MRC file, a folder of them, or a glob")
         path = Path(text)
         if path.is_dir():
-            part = [f for f in path.iterdir() if f.name.lower().removesuffix(".gz").endswith(SUFFIXES) and f.is_file()]
+            part = [f for f in path.iterdir() if has_mrc_suffix(f) and f.is_file()]
         elif path.suffix.lower() == ".star":
             part = _reconstructed(path)
         elif path.is_file():

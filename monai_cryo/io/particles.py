@@ -23,7 +23,6 @@ RELION places a particle at its coordinate minus ``rlnOriginX/Y/ZAngst``, turned
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -184,11 +183,11 @@ def series_names(names: Sequence[str]) -> list[str]:
     return series if len(set(series)) == len(set(names)) else list(names)
 
 
-def particle_images(star: ParticleStar, root: str | os.PathLike[str] | None = None) -> list[ParticleImage]:
+def particle_images(star: ParticleStar) -> list[ParticleImage]:
     """Return the image of each particle, from ``rlnImageName``: ``000001@stack.mrcs`` or a file of its own.
 
-    Paths are relative to `root`, the project's folder; if None, to the nearest folder above the STAR file that holds
-    the first of them, as RELION's STAR files lie deep in the project.
+    Paths are relative to the nearest folder above the STAR file that holds the first of them: RELION's lie deep in the
+    project.
 
     Raises
     ------
@@ -206,7 +205,7 @@ def particle_images(star: ParticleStar, root: str | os.PathLike[str] | None = No
             raise ValueError(f"{star.path}: _rlnImageName must read NUMBER@FILE with a number from 1, got {name}")
         images.append(ParticleImage(Path(file), int(number) - 1 if at else None))
     folders = star.path.resolve().parents
-    base = Path(root) if root is not None else next((f for f in folders if (f / images[0].path).is_file()), folders[0])
+    base = next((f for f in folders if (f / images[0].path).is_file()), folders[0])
     images = [ParticleImage(confined(base / image.path, star.path), image.section) for image in images]
     missing = sorted({str(image.path) for image in images if not image.path.is_file()})
     if missing:

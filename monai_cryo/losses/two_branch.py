@@ -87,6 +87,9 @@ class TwoBranchLoss(_Loss):
         batch, num_classes = logits.shape
         if true_class.shape != (batch,):
             raise ValueError(f"class must have shape ({batch},), got {tuple(true_class.shape)}")
+        if true_class.is_floating_point() or true_class.is_complex():
+            raise ValueError(f"class must be whole numbers, got {true_class.dtype}")
+        true_class = true_class.long()
         count = len(masks)
         if true_mask.shape != (batch, 1, *masks.shape[2:]):
             raise ValueError(f"mask must have shape {(batch, 1, *masks.shape[2:])}, got {tuple(true_mask.shape)}")

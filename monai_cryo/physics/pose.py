@@ -77,7 +77,7 @@ def move(
         Spatial shape of the result; the input's if None. Centre voxel goes to centre voxel.
     radius_vox
         Everything non-zero lies within this many voxels of the centre (:func:`bounding_radius`), before and after:
-        only the cube around it is resampled. None: the whole box is.
+        only the ball around it is resampled. None: the whole box is.
     mode
         ``"bilinear"`` (trilinear in three dimensions), or ``"nearest"`` for labels, over the whole box.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -212,3 +212,18 @@ class TemplateLibrary:
             test[class_name] = [m for m in members if m.name in held] or kept
         rest = (self.voxel_size, self.box, self.distractors, self.amplitudes)
         return TemplateLibrary(train, *rest), TemplateLibrary(test, *rest)
+
+    def keep(self, classes: Collection[str]) -> TemplateLibrary:
+        """Return the library with some of its classes alone, in its own order; what stands beside particles stays.
+
+        Raises
+        ------
+        ValueError
+            If a class is not in it.
+        """
+        unknown = [name for name in classes if name not in self.classes]
+        if unknown:
+            raise ValueError(f"no class {unknown[0]!r} in the library, which has {', '.join(self.classes)}")
+        kept = {name: members for name, members in self.templates.items() if name in classes}
+        amplitudes = {name: value for name, value in self.amplitudes.items() if name in classes}
+        return TemplateLibrary(kept, self.voxel_size, self.box, self.distractors, amplitudes)

@@ -24,6 +24,7 @@ def to_volume(img: NdarrayOrTensor, name: str) -> Tensor:
     """
     if isinstance(img, np.ndarray):  # torch takes neither negative strides nor foreign byte orders
         img = np.ascontiguousarray(img, dtype=img.dtype.newbyteorder("="))
+        img = img if img.flags.writeable else img.copy()  # a memory map, of which torch would warn
     tensor = img.as_tensor() if isinstance(img, MetaTensor) else torch.as_tensor(img)
     if tensor.is_complex():
         raise ValueError(f"{name} expects real values, got {tensor.dtype}")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from monai_cryo._described import Described
 from monai_cryo.transforms.arrays import like, to_volume
-from monai_cryo.transforms.geometry import array_geometry
+from monai_cryo.transforms.geometry import array_geometry, batch_geometry
 from monai_cryo.transforms.ranges import parse_number
 
 Parameters = dict[str, Any]
@@ -78,6 +78,7 @@ class Drawable(Described, InvertibleTransform):
         drawn = [p for p in parameters if p is not None]
         if not on:
             return batch
+        context = batch_geometry(batch, self.voxel_size) | context
         if len(on) == len(batch):
             return self.apply_to(batch, drawn, **context)
         context = {k: v[on] if isinstance(v, Tensor) else v for k, v in context.items()}

@@ -75,6 +75,23 @@ def array_geometry(img: NdarrayOrTensor, voxel_size: VoxelSize | None = None) ->
     return {"voxel_size": voxel_size or array_voxel_size(img), "axes": array_axes(img)}
 
 
+def batch_geometry(batch: Tensor, voxel_size: VoxelSize | None = None) -> dict[str, Any]:
+    """Return `array_geometry` of the items of a collated batch of MetaTensors, nothing for a plain batch.
+
+    Raises
+    ------
+    ValueError
+        If it is another for other items: they cannot be imaged together.
+    """
+    if not isinstance(batch, MetaTensor):
+        return {}
+    first, *others = [array_geometry(item, voxel_size) for item in batch]
+    for other in others:
+        if other != first:
+            raise ValueError(f"a batch must be of one voxel size and orientation, got {first} and {other}")
+    return first
+
+
 def array_axes(img: NdarrayOrTensor) -> tuple[Axis, Axis, Axis]:
     """Directions of the array's axes: of a MetaTensor as its affine has them, else z, y, x as in MRC files.
 

@@ -57,8 +57,8 @@ class RandNeighbours(RandDrawable):
     Parameters
     ----------
     templates
-        Densities (d, h, w), each centred on voxel N // 2, or templates, which bring their masks. A mapping gives each
-        group of templates a weight: ``[(templates, weight), ...]``; else all are equally likely.
+        Densities (d, h, w), each centred on voxel N // 2, or templates, which bring their masks. Pairs give each
+        group of them a weight, ``[(templates, weight), ...]``; else all are equally likely.
     count
         Neighbours of an item, a whole number or a uniform (min, max), both included.
     distance_vox

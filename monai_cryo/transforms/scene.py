@@ -142,16 +142,16 @@ class RandStreaks(RandDrawable):
         voxel_size = needed_voxel_size(self, self.voxel_size or context.get("voxel_size"))
         order = [context.get("axes", ZYX).index(axis) for axis in ZYX]
         depth, height, width = shape = [batch.shape[2 + k] for k in order]
-        result = batch.clone()
-        for item, drawn in zip(result, parameters, strict=True):
+        added = []
+        for drawn in parameters:
             direction = math.radians(drawn["direction_deg"])
             distance = math.hypot(depth, width) / 2 + drawn["distance_vox"]
             position = (distance * math.cos(direction), drawn["height"] * height, distance * math.sin(direction))
             count = max(1, round(180.0 / drawn["step_deg"]))
             tilts = -90.0 + 180.0 / count * (drawn["phase"] + np.arange(count))
             streaks = bead_streaks(shape, [voxel_size[k] for k in order], drawn["sigma_a"], position, tilts)
-            item += drawn["amplitude"] * streaks.permute([order.index(k) for k in range(3)]).to(item)
-        return result
+            added.append(drawn["amplitude"] * streaks.permute([order.index(k) for k in range(3)]).to(batch))
+        return batch + torch.stack(added)[:, None]
 
 
 class RandDensityField(RandDrawable):

@@ -131,6 +131,14 @@ class RandTiltSeriesd(RandDictTransform, of=RandTiltSeries):
                 d[key] = self.transform.cut(d[key])
         return d
 
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Refuse: what was cut away does not come back, of masks neither."""
+        d = super().inverse(data)
+        for key in self.mask_keys:
+            if key in d or not self.allow_missing_keys:
+                d[key] = self.transform.inverse(d[key])
+        return d
+
 
 RandPoseD = RandPoseDict = RandPosed
 RandTiltSeriesD = RandTiltSeriesDict = RandTiltSeriesd

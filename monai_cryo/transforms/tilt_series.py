@@ -27,7 +27,7 @@ from monai_cryo.physics.wedge import check_tilt_range
 from monai_cryo.transforms.arrays import like, to_volume
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.ctf import CTF, RandCTF
-from monai_cryo.transforms.geometry import ZYX, cubic_voxel_size, needed_voxel_size, one_voxel_size
+from monai_cryo.transforms.geometry import ZYX, batch_geometry, cubic_voxel_size, needed_voxel_size, one_voxel_size
 from monai_cryo.transforms.mtf import MTF
 from monai_cryo.transforms.plan import Grid
 from monai_cryo.transforms.ranges import (
@@ -160,6 +160,7 @@ class RandTiltSeries(RandDrawable):
         self._start(batch.shape)
         on = [i for i, drawn in enumerate(parameters) if drawn is not None]
         result = crop_or_pad(batch, self.output_size or batch.shape)
+        context = batch_geometry(batch, self.voxel_size) | context
         if on:
             simulated = self.apply_to(batch[on], [p for p in parameters if p is not None], **context)
             if len(on) == len(batch):
@@ -245,11 +246,11 @@ class RandTiltSeries(RandDrawable):
     def cut(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
         """Cut (C, D, H, W), such as a mask, to the output size; type, device, dtype and place in space are kept."""
         if self.output_size is None:
-            return img
+            return self._record(img)
         start = self._start(img.shape)
         window = (slice(None), *(slice(s, s + n) for s, n in zip(start, self.output_size, strict=True)))
         inner = img.as_tensor() if isinstance(img, MetaTensor) else img
-        return self._place(inner[window], img)
+        return self._record(self._place(inner[window], img))
 
     def _start(self, shape: Sequence[int]) -> tuple[int, ...]:
         """First voxel of the output in the input, centre N // 2 on centre."""
@@ -274,7 +275,7 @@ class RandTiltSeries(RandDrawable):
         self._start(volume.shape)
         drawn = self._settle(randomize)
         if drawn is None:
-            return self._record(self.cut(img))
+            return self.cut(img)
         result = self.apply_to(volume[None], [drawn], **self._context(img))[0]
         return self._record(self._place(like(result, img), img))
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from monai_cryo.bundle.command import check_overrides
+from monai_cryo.bundle import check_overrides
 
 
 def argv(root, *options, files=("train", "quick")):
@@ -38,6 +38,32 @@ def test_constants_that_nothing_reads(bundle_root, name):
     check_overrides(argv(bundle_root, f"--{name}", "1"))
     with pytest.raises(ValueError, match=rf"--{name} has no effect: nothing in .*robust\.yaml.* reads it"):
         check_overrides(argv(bundle_root, f"--{name}", "1", files=("train", "robust", "quick")))
+
+
+@pytest.mark.parametrize("name", ["fixed_parameters", "own"])
+def test_a_file_laid_over_sets_what_is_read_even_if_it_is_there(bundle_root, tmp_path, name):
+    """robust.yaml reads two ends of a tilt range, not the angle that train.yaml has."""
+    own = bundle_root / "configs" / f"{name}.yaml"
+    if name == "own":
+        own = tmp_path / "own.yaml"
+        own.write_text("missing_angle_deg: 20\n")
+    files = [str(bundle_root / "configs" / f"{n}.yaml") for n in ("train", "robust")]
+    check_overrides(["monai.bundle", "run", "training", "--config_file", str([files[0], str(own)])])
+    with pytest.raises(ValueError, match=f"{name}.yaml: nothing reads "):
+        check_overrides(["monai.bundle", "run", "training", "--config_file", str([*files, str(own)])])
+
+
+@pytest.mark.parametrize("program", ["monai.bundle", "/x/site-packages/monai/bundle/__main__.py", "my_bundles/exp.py"])
+def test_whose_command_line_it_is(bundle_root, program):
+    """MONAI's two ways to run a bundle are read alike; a program of one's own has options of its own."""
+    files = str([str(bundle_root / "configs" / "train.yaml")])
+    for call in (["run", "training"], ["run_workflow", "--run_id", "training"]):
+        command = [program, *call, "--config_file", files, "--batchsize", "3"]
+        if program.startswith("my"):
+            check_overrides(command)
+        else:
+            with pytest.raises(ValueError, match="unknown option --batchsize: did you mean --batch_size"):
+                check_overrides(command)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +101,8 @@ def test_constants_of_a_file_laid_over_that_nothing_reads(bundle_root, tmp_path,
         (("--output_dir", "null"), ("train",), "--output_dir must be text, as 'runs/training' in the config is"),
         (("--formats", "null"), ("tomogram",), "--formats must be a name or a list of names, got 'null'"),
         (("--diameters_a", "5"), ("tomogram",), "--diameters_a must be names with values, such as '{a: 1}', got '5'"),
+        (("--loss#weigth", "0.2"), ("train",), "TwoBranchLoss has no 'weigth': did you mean weight?"),
+        (("--optimizer#foo", "1"), ("train",), "torch.optim.SGD has no 'foo'; known: params, lr, momentum,"),
         (("--train#epochs", "3"), ("train",), "unknown option --train#epochs: train has no 'epochs'"),
         (("--train#trianer#max_epochs", "3"), ("train",), "did you mean trainer?"),
     ],

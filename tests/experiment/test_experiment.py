@@ -180,6 +180,7 @@ def test_real_sets_are_found_where_they_are(folder, tmp_path):
 
 def test_real_sets_hold_what_they_promise(shared_data):
     found, _ = find_real_sets(shared_data, [entry.classes for entry in REAL_SETS])
+    assert len(found) == len(REAL_SETS)
     for entry in found:
         data = load_set(str(entry.folder), entry.classes, entry.image_key, entry.classes)
         assert {item["class"] for item in data.items} == set(range(len(entry.classes)))

@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 from monai_cryo.cli import main
 from monai_cryo.data import TemplateDataset
 from monai_cryo.engines import SimulateBatch
-from monai_cryo.experiment import RECIPES, keep_classes, load_without, read_configs, read_recipe
+from monai_cryo.experiment import RECIPES, load_without, read_configs, read_recipe
 from monai_cryo.io import read_mrc
 from monai_cryo.templates import load_templates
 
@@ -57,13 +57,13 @@ def test_an_unknown_recipe_is_refused():
 
 def test_classes_can_be_left_out():
     library = load_templates("robust")
-    kept = keep_classes(library, ["membrane", "ribosome"])
+    kept = library.keep(["membrane", "ribosome"])
     assert kept.classes == ["ribosome", "membrane"]
     assert set(kept.amplitudes) == {"ribosome", "membrane"}
     assert len(kept.distractors) == len(library.distractors)
     assert load_without("background", "robust").classes == PAPERS
     with pytest.raises(ValueError, match="no class 'tree'"):
-        keep_classes(library, ["tree"])
+        library.keep(["tree"])
 
 
 def test_simulate_writes_a_set(tmp_path, capsys):

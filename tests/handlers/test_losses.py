@@ -36,6 +36,7 @@ def trainer(folder, spoil=None):
     noise = FourierComposed("image", mask_key="mask", transforms=[RandSNR((0.1, 1.0))], voxel_size=13.68)
     prepare = SimulateBatch(BatchCompose([pose, noise]))
     dataset = TemplateDataset(load_templates(), length=6, seed=5)
+    assert [item["index"] for item in dataset] == list(range(6))
     torch.manual_seed(0)
     network, loss, calls = Small(), TwoBranchLoss(), []
 

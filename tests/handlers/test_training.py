@@ -427,6 +427,14 @@ def test_drawn_parameters_are_shown(tmp_path):
     assert writer.histograms == [(*shown, step) for step in (2, 4) for shown in expected]
 
 
+def test_drawn_parameters_want_whole_batches(tmp_path):
+    engine = Engine(lambda engine, batch: [{"label": {}}])
+    DrawnParameters(["a"], str(tmp_path)).attach(engine)
+    engine.logger.disabled = True
+    with pytest.raises(ValueError, match="give the trainer decollate=False"):
+        engine.run([0])
+
+
 def test_validation_stands_on_the_trainings_axis():
     writer, engine = Writer(), Engine(lambda engine, batch: None)
     ValidationScalars(writer, epoch_length=50).attach(engine)

@@ -89,6 +89,15 @@ def test_dice_stands_beside_the_cross_entropy_of_what_has_an_outline() -> None:
     assert plain == both
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_classes_are_whole_numbers_of_any_size(dtype: torch.dtype) -> None:
+    prediction, target = example()
+    expected = TwoBranchLoss()(prediction, target)
+    assert TwoBranchLoss()(prediction, target | {"class": target["class"].to(dtype)}) == expected
+    with pytest.raises(ValueError, match="class must be whole numbers, got"):
+        TwoBranchLoss()(prediction, target | {"class": target["class"].float()})
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

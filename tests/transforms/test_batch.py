@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.data.utils import list_data_collate
 from monai.transforms import Compose, OneOf, RandFlipd, RandGaussianNoised, ScaleIntensity, ScaleIntensityd
 
 import monai_cryo.transforms as T  # noqa: N812
@@ -29,6 +30,44 @@ def images(count=4, channels=1):
 def close(one, other):
     scale = float(other.abs().max())
     torch.testing.assert_close(one / scale, other / scale, atol=1e-5, rtol=1e-5)
+
+
+class TestMetaTensors:
+    """A collated batch of them is imaged along the axes and with the voxel size of its items."""
+
+    def items(self, axes, size=10.0):
+        affine = torch.zeros(4, 4)
+        affine[[["x", "y", "z"].index(axis) for axis in axes], [0, 1, 2]] = size
+        affine[3, 3] = 1
+        return [{"i": MetaTensor(image, affine=affine)} for image in images(2)]
+
+    @pytest.mark.parametrize(
+        "transform",
+        [
+            T.MissingWedged("i", tilt_range_deg=(-40, 40)),
+            T.CTFd("i", defocus_um=3.0),
+            T.RandTiltSeriesd("i", snr=1e6, step_deg=20.0),
+            T.FourierComposed("i", transforms=[T.MissingWedge((-40, 40)), T.CTF(3.0)]),
+        ],
+        ids=lambda transform: type(transform).__name__,
+    )
+    @pytest.mark.parametrize("axes", ["xyz", "zyx"])
+    def test_as_one_by_one(self, transform, axes):
+        pipeline = T.BatchCompose([transform])
+        draws = [pipeline.draw(state) for state in states(2)]
+        together = pipeline.apply(list_data_collate(self.items(axes)), draws)["i"]
+        for n, item in enumerate(self.items(axes)):
+            alone = pipeline.apply(list_data_collate([item]), draws[n : n + 1])["i"][0]
+            close(together[n].as_tensor(), alone.as_tensor())
+        turned = images(2).permute(0, 1, *(2 + axes.index(axis) for axis in "zyx")).contiguous()
+        plain = [MetaTensor(image, affine=self.items("zyx")[0]["i"].affine) for image in turned]
+        expected = pipeline.apply(list_data_collate([{"i": image} for image in plain]), draws)["i"].as_tensor()
+        close(together.as_tensor(), expected.permute(0, 1, *(2 + "zyx".index(axis) for axis in axes)))
+
+    def test_of_different_ones_it_is_refused(self):
+        batch = list_data_collate([self.items("zyx")[0], self.items("zyx", 12.0)[0]])
+        with pytest.raises(ValueError, match="a batch must be of one voxel size and orientation"):
+            T.CTFd("i", defocus_um=3.0).apply(batch, [{"x": 1}] * 2)
 
 
 class TestEveryTransform:

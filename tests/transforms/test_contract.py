@@ -94,7 +94,9 @@ class TestEveryTransform:
     def test_any_memory_layout_and_byte_order(self, kind):
         array = volume().numpy()
         expected = kind.make()(array)
-        for odd in (array[:, ::-1].copy()[:, ::-1], array.astype(">f4"), np.asfortranarray(array)):
+        fixed = array.copy()
+        fixed.flags.writeable = False  # as of a file mapped for reading
+        for odd in (array[:, ::-1].copy()[:, ::-1], array.astype(">f4"), np.asfortranarray(array), fixed):
             result = kind.make()(odd)
             assert result.dtype == np.float32
             np.testing.assert_array_equal(result, expected)

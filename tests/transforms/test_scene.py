@@ -91,6 +91,11 @@ class TestStreaks:
         phases = np.array([d["phase"] for d in drawn(T.RandStreaks(), 400)])
         assert np.abs(np.histogram(phases, 4, (0, 1))[0] - 100).max() < 35
 
+    def test_slopes_pass_through(self):
+        image = volumes()[0].requires_grad_()
+        T.RandStreaks(voxel_size=VOXEL).set_random_state(0)(image).sum().backward()
+        assert torch.equal(image.grad, torch.ones_like(image))
+
     def test_ranges_and_voxel_size(self):
         draws = drawn(T.RandStreaks((10.0, 20.0), (1.0, 100.0), (30.0, 60.0), (2.0, 3.0)), 300)
         ranges = {"sigma_a": (10, 20), "amplitude": (1, 100), "distance_vox": (30, 60), "step_deg": (2, 3)}

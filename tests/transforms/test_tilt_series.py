@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose
+from monai.transforms import Compose, Invertd
 
 import monai_cryo.transforms as T  # noqa: N812
 import monai_cryo.transforms.tilt_series as module
@@ -93,6 +93,15 @@ class TestCut:
         assert batch["a"].shape == (3, 1, 12, 12, 12)
         with pytest.raises(KeyError, match="mask"):
             transform({"a": volume(), "b": volume()})
+
+    def test_what_was_cut_does_not_come_back(self):
+        """Neither the image nor, in silence, the mask."""
+        transform = T.RandTiltSeriesd("a", mask_keys="mask", step_deg=10.0, voxel_size=VOXEL, output_size=12)
+        got = transform({"a": meta(volume()), "mask": meta(volume())})
+        for key in ("a", "mask"):
+            with pytest.raises(RuntimeError, match="applying transform") as error:
+                Invertd(["a"], transform=Compose([transform]), orig_keys=[key])(got)
+            assert "RandTiltSeries cannot be inverted" in str(error.getrepr())
 
     def test_neighbours_leave_traces(self):
         scene = torch.zeros(1, 40, 24, 40)

@@ -57,6 +57,16 @@ def test_pictures(library):
         assert [ax.get_title() for ax in figure.axes[:4]] == library.classes
 
 
+def test_each_row_shows_its_plane(library):
+    rows = [row for row in ROWS if row.plane == "xy"][:1] + [row for row in ROWS if row.plane != "xy"][:1]
+    assert len(rows) == 2
+    figure = draw_gallery(library, seed=3, rows=tuple(rows))
+    for n, row in enumerate(rows):
+        volume = simulate_cell(library, row, 0, seed=3)[0]
+        shown = figure.axes[n * len(library.classes)].images[0].get_array()
+        np.testing.assert_allclose(shown, volume[20] if row.plane == "xy" else volume[:, 20])
+
+
 def test_command(tmp_path, capsys):
     paths = [tmp_path / "new" / "g.png", tmp_path / "s.png"]
     assert cli.main(["gallery", "--output", str(paths[0]), "--spectra", str(paths[1])]) == 0

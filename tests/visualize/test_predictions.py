@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
-from monai_cryo.visualize.predictions import Example, draw_predictions, figure_to_array
+from monai_cryo.visualize.predictions import PREDICTED, TRUE, Example, draw_predictions, figure_to_array
 
 
 def example(true="ribosome", said="ribosome", mask=True, shift=0):
@@ -40,7 +41,12 @@ def test_a_sample_has_two_directions_with_outlines_and_words():
     assert colours["says tric 0.87, IoU 0.00"] == "red"
     outlined = [len(ax.collections) for ax in figure.axes[:4]]
     assert outlined == [0, 2, 0, 2]
+    true, said = (np.squeeze(lines.get_edgecolor()) for lines in figure.axes[1].collections)
+    assert to_hex(true) == to_hex(TRUE)
+    assert to_hex(said) == to_hex(PREDICTED)
     assert any(text.get_text() == "10 nm" for text in figure.axes[0].texts)
+    (bar,) = figure.axes[0].lines
+    assert np.ptp(bar.get_xdata()) * 13.68 == pytest.approx(100)
     picture = figure_to_array(figure)
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
