@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from monai_cryo.inferers.classifier_map import window_logits
 from monai_cryo.inferers.dense import DenseInferer, standardize_whole
 from monai_cryo.inferers.diameters import particle_diameters
 from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer, FlipInferer
 from monai_cryo.inferers.listing import list_tomograms, listed_tomograms
-from monai_cryo.inferers.look import Reading, Sightings, WindowInferer
 from monai_cryo.inferers.normalize import NormalizedTomogram, SpectrumFilter, normalize_tomogram
 from monai_cryo.inferers.picks import MIN_SCORE, pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
@@ -22,7 +22,7 @@ from monai_cryo.inferers.records import (
 )
 from monai_cryo.inferers.sharing import my_share, process_rank
 from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading, model_digest
-from monai_cryo.inferers.windows import window_logits
+from monai_cryo.inferers.windows import Reading, Sightings, WindowInferer
 from monai_cryo.inferers.workflow import TomogramWorkflow, pick_tomograms
 
 __all__ = [

@@ -15,8 +15,8 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from monai_cryo.inferers.classifier_map import CELL, WINDOW, window_logits
 from monai_cryo.inferers.flips import WEDGE_FLIPS
-from monai_cryo.inferers.windows import CELL, WINDOW, window_logits
 from monai_cryo.io.tomogram import sections
 from monai_cryo.networks import TwoBranchNet
 
@@ -24,7 +24,7 @@ __all__ = ["DenseInferer", "standardize_whole"]
 
 _HALO = 32  # voxels read around a core: a window reaches 16 beyond it, the encoder 8 more, and a shift 3 more
 
-Block = Callable[[Tensor], Tensor]
+Prepare = Callable[[Tensor], Tensor]
 
 
 class DenseInferer:
@@ -82,7 +82,7 @@ class DenseInferer:
     def __call__(
         self,
         volume: NDArray[Any],
-        block: Block | None = None,
+        prepare: Prepare | None = None,
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
@@ -92,7 +92,7 @@ class DenseInferer:
         ----------
         volume
             [z, y, x], an array or a memory map: only a block is in memory at a time.
-        block
+        prepare
             Brings a block (D, H, W) to what the network was trained on; None: `standardize_whole` of the volume.
         progress
             Called with (blocks done, blocks) after each.
@@ -112,7 +112,7 @@ class DenseInferer:
             raise ValueError(f"expected a volume (z, y, x), got shape {volume.shape}")
         if self.network.training:
             raise ValueError("the network is in training mode, call eval() first")
-        prepare = block or standardize_whole(volume)
+        prepare = prepare or standardize_whole(volume)
         scores = np.zeros((self.network.num_classes, *(math.ceil(n / self.stride) for n in volume.shape)), np.float32)
         cores = list(self._cores(volume.shape))
         for done, core in enumerate(cores, 1):
@@ -136,7 +136,9 @@ class DenseInferer:
         return product(*axes)
 
     @torch.inference_mode()
-    def _read(self, volume: NDArray[Any], core: tuple[slice, ...], prepare: Block, scores: NDArray[np.float32]) -> None:
+    def _read(
+        self, volume: NDArray[Any], core: tuple[slice, ...], prepare: Prepare, scores: NDArray[np.float32]
+    ) -> None:
         x = self._cut(volume, core, prepare).to(next(self.network.parameters()).device)[None, None]
         size = [s.stop - s.start for s in core]
         flips = WEDGE_FLIPS if self.flips else WEDGE_FLIPS[:1]
@@ -162,7 +164,7 @@ class DenseInferer:
             scores[(slice(None), *(slice(s, None, len(steps)) for s in step))] = logits[(slice(None), *part)].softmax(0)
         return scores
 
-    def _cut(self, volume: NDArray[Any], core: tuple[slice, ...], prepare: Block) -> Tensor:
+    def _cut(self, volume: NDArray[Any], core: tuple[slice, ...], prepare: Prepare) -> Tensor:
         """Return the normalised block around a core, 0 outside the volume."""
         wanted = [(s.start - _HALO, s.stop + _HALO) for s in core]
         bounds = [(max(a, 0), min(b, n)) for (a, b), n in zip(wanted, volume.shape, strict=True)]
@@ -171,7 +173,7 @@ class DenseInferer:
         return F.pad(prepare(part), pad[::-1])
 
 
-def standardize_whole(volume: NDArray[Any]) -> Block:
+def standardize_whole(volume: NDArray[Any]) -> Prepare:
     """Measure mean and standard deviation of a whole volume, section by section; return what applies them to a block.
 
     Raises

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from monai_cryo.inferers.dense import Block, standardize_whole
+from monai_cryo.inferers.dense import Prepare, standardize_whole
 from monai_cryo.io.tomogram import new_map, release_pages
 from monai_cryo.physics.detector import curve_mtf
 from monai_cryo.physics.fourier import apply_transfer, radial_frequency, radial_power_spectrum
@@ -112,14 +112,14 @@ class NormalizedTomogram:
     volume
         [z, y, x] at the network's voxel size, in the file's own contrast.
     block
-        For a part of the volume, whatever its size: the `normalize` of `DenseInferer`, measured.
+        For a part of the volume, whatever its size: the `prepare` of `DenseInferer`, measured.
     window
         For windows (B, 1, 40, 40, 40) of the volume.
     """
 
     volume: NDArray[Any]
-    block: Block
-    window: Block
+    block: Prepare
+    window: Prepare
 
 
 def check_normalization(transform: Transform) -> None:

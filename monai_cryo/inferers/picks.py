@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from monai_cryo.inferers.look import Reading
 from monai_cryo.inferers.spacing import apart
+from monai_cryo.inferers.windows import Reading
 from monai_cryo.io.picks import Picks
 
 __all__ = ["MIN_SCORE", "pick_particles"]

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from monai_cryo._typing import Precision
+from monai_cryo.inferers.classifier_map import WINDOW
 from monai_cryo.inferers.dense import DenseInferer
-from monai_cryo.inferers.look import Reading, WindowInferer
 from monai_cryo.inferers.normalize import check_normalization, normalize_tomogram
 from monai_cryo.inferers.picks import pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
-from monai_cryo.inferers.windows import WINDOW
+from monai_cryo.inferers.windows import Reading, WindowInferer
 from monai_cryo.io.digest import sha256
 from monai_cryo.io.picks import Picks
 from monai_cryo.io.tomogram import (

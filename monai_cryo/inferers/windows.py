@@ -1,84 +1,187 @@
-"""The classifier at every place of a block: what the network says of each window, without cutting windows."""
+"""Windows cut out of a tomogram and read as the network was trained; what each shows is put back where it was."""
 
 from __future__ import annotations
 
-from functools import reduce
-from itertools import product
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from monai.networks.blocks import Convolution
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
+from monai_cryo.inferers.classifier_map import WINDOW
+from monai_cryo.inferers.dense import Prepare
+from monai_cryo.inferers.flips import WEDGE_FLIPS, mean_of
+from monai_cryo.inferers.normalize import cut_mirrored
+from monai_cryo.io.tomogram import sections
 from monai_cryo.networks import TwoBranchNet
+from monai_cryo.transforms.ranges import parse_number
 
-__all__ = ["CELL", "WINDOW", "window_logits"]
+__all__ = ["Reading", "Sightings", "WindowInferer"]
 
-WINDOW = 40  # voxels, the box the network is trained on
-CELL = 8  # voxels a cell of the third pooled map is apart
-_CORNERS = tuple(product((0, 1), repeat=3))
+_BATCH = 16
+_LEAST = 0.1  # a class less probable than this leaves no trace, and is not outlined: most of the time
+_HALF = WINDOW // 2
+
+Allocate = Callable[[str, tuple[int, ...], type[np.generic]], NDArray[Any]]
 
 
-def window_logits(network: TwoBranchNet, cells: Tensor) -> Tensor:
-    """Return the class logits of every window of 5^3 cells (40^3 voxels), at a stride of one cell (8 voxels).
+@dataclass(frozen=True, eq=False)
+class Sightings:
+    """Particles as windows show them: the same one often, by windows around it.
 
-    From this map on the answer is exactly the window's own, the zeros around it included. In a window the fourth
-    convolution sees 5 cells an axis; the fifth max-pool takes 0 with 1 and 2 with 3, and drops the last. So only the
-    first cell misses a neighbour: the convolution is made with and without the taps below, along each axis. The deepest
-    convolution sees the 2^3 pooled cells amid zeros and the classifier the maximum of its 2^3 answers: one matrix from
-    2^3 cells to 2^3 answers, made of the kernel's taps.
+    Attributes
+    ----------
+    places
+        (N, 3) the centres of their masks, indices (z, y, x) into the tomogram.
+    kinds
+        (N,) their classes.
+    probabilities
+        (N,) of the class in the window.
+    sizes
+        (N,) voxels of their masks.
+    """
+
+    places: NDArray[np.float64]
+    kinds: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the network says of a tomogram of (D, H, W) voxels.
+
+    Attributes
+    ----------
+    maps
+        For each class float16 (D, H, W): the probability of the class in a window times that of the voxel to belong to
+        its particle, the largest of all windows that were looked at.
+    labels
+        int8 (D, H, W): 1 + the class with the largest map where that is large enough, 0 elsewhere.
+    sightings
+        What each window showed of each class.
+    """
+
+    maps: list[NDArray[np.float16]]
+    labels: NDArray[np.int8]
+    sightings: Sightings
+
+
+class WindowInferer:
+    """Look at places in a tomogram through windows of 40 voxels, as the network looks at subtomograms.
 
     Parameters
     ----------
     network
-        The network.
-    cells
-        What its fourth encoder stack is given, (B, C, d, h, w), of at least 5 cells an axis.
-
-    Returns
-    -------
-    Tensor
-        (B, K, d - 4, h - 4, w - 4); entry (k, j, i) is the window of cells k..k + 4, j..j + 4, i..i + 4.
+        In evaluation mode.
+    threshold
+        A voxel is labelled if its largest map is at least this; 0.25: a class as likely as not, and so is the voxel.
+    background
+        Index of a class that stands for no particle: its map and its label stay 0.
+    flips
+        Average over the four mirror images that keep a missing wedge, wherever the first shows something.
 
     Raises
     ------
     ValueError
-        If the map is smaller than a window.
+        If the threshold is no number from 0 to 1.
     """
-    span = WINDOW // CELL
-    if min(cells.shape[2:]) < span:
-        raise ValueError(f"a window spans {span} cells of {CELL} voxels an axis, got a map of {list(cells.shape[2:])}")
-    fourth, deepest = network.encoder[3].layer, network.deepest
-    features = {corner: _without_taps_below(fourth, cells, corner) for corner in product((False, True), repeat=3)}
-    size = [n - span + 1 for n in cells.shape[2:]]
 
-    def part(corner: tuple[bool, ...], first: tuple[int, ...]) -> Tensor:
-        z, y, x = (slice(f, f + n) for f, n in zip(first, size, strict=True))
-        return features[corner][..., z, y, x]
+    def __init__(
+        self, network: TwoBranchNet, *, threshold: float = 0.25, background: int | None = None, flips: bool = False
+    ) -> None:
+        self.network, self.background, self.flips = network, background, flips
+        self.threshold = parse_number("threshold", threshold, 0.0, 1.0)
 
-    pooled = []
-    for cell in _CORNERS:
-        firsts = [tuple(2 * c + s for c, s in zip(cell, step, strict=True)) for step in _CORNERS]
-        parts = (part(tuple(f == 0 for f in first), first) for first in firsts)
-        pooled.append(reduce(torch.maximum, parts))
+    @torch.inference_mode()
+    def __call__(
+        self,
+        volume: NDArray[Any],
+        places: NDArray[np.float64],
+        prepare: Prepare,
+        *,
+        allocate: Allocate | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Reading:
+        """Read the windows centred on places.
 
-    kernel = deepest.conv.weight
-    matrix = []
-    for az, ay, ax in _CORNERS:
-        cell_taps = [kernel[:, :, 1 + z - az, 1 + y - ay, 1 + x - ax] for z, y, x in _CORNERS]
-        matrix.append(torch.cat(cell_taps, 1))
-    weight = torch.cat(matrix)[..., None, None, None]
-    answers = F.conv3d(torch.cat(pooled, 1), weight, deepest.conv.bias.repeat(len(_CORNERS)))
-    answers = deepest.adn(answers.unflatten(1, (len(_CORNERS), -1)).flatten(0, 1))
-    top = answers.unflatten(0, (-1, len(_CORNERS))).amax(1)
-    logits: Tensor = network.classifier(top.movedim(1, -1).flatten(0, -2))
-    return logits.view(top.shape[0], *size, -1).movedim(-1, 1)
+        Parameters
+        ----------
+        volume
+            [z, y, x] at the network's voxel size, an array or a memory map; mirrored beyond its faces.
+        places
+            (N, 3) indices (z, y, x).
+        prepare
+            Brings windows (B, 1, 40, 40, 40) to what the network was trained on.
+        allocate
+            Makes the arrays for ``"labels"`` and for ``"map_<k>"`` of a shape and type, as memory maps; None: numpy.
+        progress
+            Called with (windows done, windows) after each batch.
+        """
+        kept = [k for k in range(self.network.num_classes) if k != self.background]
+        new = allocate or (lambda _, shape, dtype: np.zeros(shape, dtype))
+        maps = [new(f"map_{k}", volume.shape, np.float16) for k in range(self.network.num_classes)]
+        labels = new("labels", volume.shape, np.int8)
+        seen: list[NDArray[np.float64]] = []
+        device = next(self.network.parameters()).device
+        centres = np.floor(places + 0.5).astype(int).clip(0, np.array(volume.shape) - 1)
+        centres = centres[np.lexsort(centres.T[::-1])]  # neighbours in turn: the same pages of a memory map
+        for first in range(0, len(centres), _BATCH):
+            part = centres[first : first + _BATCH]
+            windows = torch.stack([_window(volume, centre) for centre in part])[:, None].to(device)
+            classes, masks, outlined = self._answer(prepare(windows), kept)
+            seen.append(_sightings(part[outlined], classes, masks, kept))
+            values = (classes[:, :, None, None, None] * masks).half().cpu().numpy()
+            for centre, probabilities, value in zip(part[outlined], classes.tolist(), values, strict=True):
+                inside = [(max(c - _HALF, 0), min(c + _HALF, n)) for c, n in zip(centre, volume.shape, strict=True)]
+                target = tuple(slice(*i) for i in inside)
+                source = tuple(slice(a - c + _HALF, b - c + _HALF) for (a, b), c in zip(inside, centre, strict=True))
+                for k in kept:
+                    if probabilities[k] >= _LEAST:
+                        np.maximum(maps[k][target], value[k][source], out=maps[k][target])
+            if progress is not None:
+                progress(first + len(part), len(centres))
+        for label, *values in zip(sections(labels), *map(sections, maps), strict=True):
+            section = np.stack(values)
+            best = section.argmax(0)
+            large = np.take_along_axis(section, best[None], 0)[0] >= self.threshold
+            label[:] = np.where(large, best + 1, 0)
+        rows = np.concatenate([np.empty((0, 6)), *seen])
+        places, kinds, probabilities, sizes = np.split(rows, [3, 4, 5], axis=1)
+        found = Sightings(places, kinds[:, 0].astype(int), probabilities[:, 0], sizes[:, 0].astype(int))
+        return Reading(maps, labels, found)
+
+    def _answer(self, windows: Tensor, kept: list[int]) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
+        """Return the probabilities of classes and masks of those windows that show something, and which these are."""
+        logits, maps = self.network.classify(windows)
+        shown = logits.softmax(1)[:, kept].amax(1) >= _LEAST
+        answers = [(logits[shown], [m[shown] for m in maps])]
+        views = WEDGE_FLIPS if self.flips else WEDGE_FLIPS[:1]
+        answers += [self.network.classify(windows[shown].flip(axes)) for axes in views[1:]]
+        classes = mean_of([logits.softmax(1) for logits, _ in answers])
+        outlines = [self.network.outline(maps).sigmoid() for _, maps in answers]
+        masks = mean_of([o.flip(axes) if axes else o for o, axes in zip(outlines, views, strict=True)])
+        return classes, masks, shown.cpu().numpy()
 
 
-def _without_taps_below(stack: Convolution, x: Tensor, axes: tuple[bool, ...]) -> Tensor:
-    """Apply a stack of convolution as if there were zeros below each voxel along the axes named."""
-    z, y, x_axis = (slice(int(axis), None) for axis in axes)
-    weight = stack.conv.weight[:, :, z, y, x_axis]
-    pad = [p for axis in reversed(axes) for p in (int(not axis), 1)]
-    features: Tensor = stack.adn(F.conv3d(F.pad(x, pad), weight, stack.conv.bias))
-    return features
+def _sightings(centres: NDArray[np.int64], classes: Tensor, masks: Tensor, kept: list[int]) -> NDArray[np.float64]:
+    """Rows (z, y, x, class, probability, voxels) of all that windows show with a mask."""
+    inside = (masks[:, kept] >= 0.5).float()
+    sizes = inside.sum((2, 3, 4))
+    along = torch.arange(WINDOW, dtype=inside.dtype, device=inside.device) - _HALF
+    sums = [inside.sum([axis for axis in (2, 3, 4) if axis != keep]) @ along for keep in (2, 3, 4)]
+    offsets = torch.stack(sums, -1) / sizes.clamp(min=1)[..., None]
+    probabilities = classes[:, kept]
+    window, kind = ((sizes > 0) & (probabilities >= _LEAST)).nonzero(as_tuple=True)
+    columns = [offsets[window, kind], torch.tensor(kept, device=kind.device)[kind][:, None]]
+    columns += [probabilities[window, kind][:, None], sizes[window, kind][:, None]]
+    rows = torch.cat([column.double() for column in columns], 1).cpu().numpy()
+    rows[:, :3] += centres[window.cpu().numpy()]
+    return rows
+
+
+def _window(volume: NDArray[Any], centre: NDArray[np.int64]) -> Tensor:
+    return cut_mirrored(volume, [int(c) - _HALF for c in centre], [WINDOW] * 3)
