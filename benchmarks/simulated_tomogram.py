@@ -72,8 +72,7 @@ def simulate_scene(library: TemplateLibrary, kind: str, seed: int, number: int, 
         tries = state.uniform(-half, half, (TRIES, 3)).round()
         away = np.linalg.norm(tries[:, None] - placed, axis=2).min(1, initial=np.inf)
         tries = tries[away >= NEAREST]
-        candidates = torch.from_numpy(tries).long()[None]
-        [taken] = pack_(density, occupied, particle[None], inside[None], candidates, 0.03)
+        taken = pack_(density, occupied, particle, inside, torch.from_numpy(tries).long(), 0.03)
         if taken >= 0:
             placed, names = np.vstack([placed, tries[taken]]), [*names, name]
 

@@ -92,9 +92,7 @@ def _read(path: Path, options: argparse.Namespace) -> dict[str, tuple[Any, list[
 
 
 def _score_picks(options: argparse.Namespace) -> dict[str, Any]:
-    import numpy as np
-
-    from monai_cryo.metrics import score_detections
+    from monai_cryo.metrics import score_tomograms
     from monai_cryo.visualize.detection import check_curve_file, write_precision_recall
 
     if options.distance is None:
@@ -113,34 +111,20 @@ def _score_picks(options: argparse.Namespace) -> dict[str, Any]:
     unknown = sorted(set(found) - set(truth))
     if unknown:
         raise ValueError(f"{options.truth}: no positions of tomogram {unknown[0]!r}, found {', '.join(sorted(truth))}")
-    # tomograms side by side, farther apart than any pair: one score for all
-    step = 1e6 + options.distance
-    columns: list[Any] = [[np.empty((0, 3))], [], [np.empty(0)], [], []]
-    for n, (name, (places, names, _)) in enumerate(truth.items()):
-        columns[3].append(places + n * step)
-        columns[4] += names
-        if name in found:
-            columns[0].append(found[name][0] + n * step)
-            columns[1] += [renamed.get(c, c) for c in found[name][1]]
-            columns[2].append(found[name][2])
-    if columns[1] and not set(columns[1]) & set(columns[4]):
-        here, there = (", ".join(sorted(set(names))) for names in (columns[1], columns[4]))
-        warnings.warn(f"FOUND has {here}, TRUTH has {there}: say which is which with --same NAME=TRUE", stacklevel=1)
-    scores = score_detections(
-        np.concatenate(columns[0]),
-        columns[1],
-        np.concatenate(columns[3]),
-        columns[4],
-        options.distance,
-        scores=np.concatenate(columns[2]),
-        beta=options.beta,
-    )
+    found = {
+        name: (places, [renamed.get(c, c) for c in kinds], values) for name, (places, kinds, values) in found.items()
+    }
+    here, there = (Counter(kind for _, kinds, _ in side.values() for kind in kinds) for side in (found, truth))
+    if here and not set(here) & set(there):
+        said = f"FOUND has {', '.join(sorted(here))}, TRUTH has {', '.join(sorted(there))}"
+        warnings.warn(f"{said}: say which is which with --same NAME=TRUE", stacklevel=1)
+    scores = score_tomograms(found, truth, options.distance, beta=options.beta)
     f_beta = f"F{options.beta:g}"
     print(f"{'class':<20} {'true':>6} {'picks':>6} {'precision':>9} {'recall':>7} {'F1':>6} {f_beta:>6} {'AP':>6}")
     for name, s in scores.classes.items():
         numbers = f"{s.precision:>9.3f} {s.recall:>7.3f} {s.f1:>6.3f} {s.f_beta:>6.3f} {s.average_precision:>6.3f}"
         print(f"{name:<20} {s.n_true:>6} {s.n_predicted:>6} {numbers}")
-    for name, count in Counter(columns[1]).items():
+    for name, count in here.items():
         if name not in scores.classes:
             print(f"{name:<20} {'-':>6} {count:>6} not scored: no such class in {options.truth}")
     means = (scores.macro_f1, scores.macro_f_beta, scores.mean_average_precision)

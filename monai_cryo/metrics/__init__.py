@@ -8,6 +8,7 @@ from monai_cryo.metrics.detection import (
     label_iou,
     match_points,
     score_detections,
+    score_tomograms,
 )
 from monai_cryo.metrics.masks import selected_masks
 from monai_cryo.metrics.two_branch import TwoBranchMetrics
@@ -19,5 +20,6 @@ __all__ = [
     "label_iou",
     "match_points",
     "score_detections",
+    "score_tomograms",
     "selected_masks",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-__all__ = ["ClassDetection", "DetectionScores", "label_iou", "match_points", "score_detections"]
+__all__ = ["ClassDetection", "DetectionScores", "label_iou", "match_points", "score_detections", "score_tomograms"]
+
+_FARTHEST = 1e9  # what is added to tell tomograms apart must not swallow distances
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,47 @@ def score_detections(
         distance=distance,
         beta=beta,
     )
+
+
+def score_tomograms(
+    found: Mapping[str, tuple[ArrayLike, Sequence[str], ArrayLike]],
+    truth: Mapping[str, tuple[ArrayLike, Sequence[str], Any]],
+    distance: float,
+    *,
+    beta: float = 4.0,
+) -> DetectionScores:
+    """Score the picks of several tomograms together, as :func:`score_detections` does those of one.
+
+    Parameters
+    ----------
+    found, truth
+        Tomogram -> positions, (N, 3), names of their classes and scores; those of the truth are not looked at.
+        Tomograms that are not in the truth are left out.
+    distance, beta
+        As for :func:`score_detections`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`score_detections`, or if a position is beyond all tomograms.
+    """
+    places: list[list[NDArray[np.float64]]] = [[], []]
+    names: list[list[str]] = [[], []]
+    scores: list[float] = []
+    for name, true in truth.items():
+        for side, (points, kinds, *_) in enumerate((found.get(name, ((), (), ())), true)):
+            places[side].append(np.asarray(points, float).reshape(-1, 3))
+            names[side] += kinds
+        scores += np.asarray(found[name][2], float).tolist() if name in found else []
+    farthest = max((float(np.abs(points).max(initial=0)) for side in places for points in side), default=0.0)
+    if not farthest <= _FARTHEST:
+        raise ValueError(f"positions must lie within {_FARTHEST:g} of 0, got {farthest:g}")
+    # side by side, farther apart than any pair
+    step = 2 * (farthest + distance)
+    picks, positions = (
+        np.concatenate([np.empty((0, 3)), *(points + n * step for n, points in enumerate(side))]) for side in places
+    )
+    return score_detections(picks, names[0], positions, names[1], distance, scores=scores, beta=beta)
 
 
 def label_iou(predicted: NDArray[Any], true: NDArray[Any], num_labels: int) -> list[float]:

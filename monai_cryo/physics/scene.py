@@ -38,56 +38,43 @@ def positions_from_uniform(u: Tensor, r_min: float | Tensor, r_max: float | Tens
     return r[..., None] * torch.stack([z, across * turn.sin(), across * turn.cos()], dim=-1)
 
 
-def pack_(
-    scene: Tensor,
-    occupied: Tensor,
-    particles: Tensor,
-    masks: Tensor,
-    candidates: Tensor,
-    overlap: float,
-) -> list[int]:
-    """Put particles into one scene, each at the first of its candidate places where it hardly overlaps, in place.
+def pack_(scene: Tensor, occupied: Tensor, particle: Tensor, mask: Tensor, places: Tensor, overlap: float) -> int:
+    """Put a particle into a scene, at the first of the places offered where it hardly overlaps, in place.
 
     Parameters
     ----------
     scene
         (D, H, W), changed: densities add up.
     occupied
-        (D, H, W) bool, changed: what is there already, to which each particle's mask is added.
-    particles
-        (M, d, h, w) in their poses, each centred on its voxel N // 2.
-    masks
-        Same shape, bool: their voxels.
-    candidates
-        (M, K, 3) integers: where the centre may go, (z, y, x) from the centre voxel of the scene; inside it or not.
+        (D, H, W) bool, changed: what is there already, to which the particle's mask is added.
+    particle
+        (d, h, w) in its pose, centred on its voxel N // 2.
+    mask
+        Same shape, bool: its voxels.
+    places
+        (K, 3) integers: where the centre may go, (z, y, x) from the centre voxel of the scene; inside it or not.
     overlap
-        Largest share of a particle's own voxels that may meet what is there already.
+        Largest share of the particle's own voxels that may meet what is there already.
 
     Returns
     -------
-    list
-        For each particle the candidate taken, or -1: no voxel of it would lie in the box, or all overlap too much.
+    int
+        The place taken, or -1: no voxel of it would lie in the box, or all overlap too much.
     """
-    box, edge = scene.shape, particles.shape[1:]
-    sizes = masks.flatten(1).sum(dim=1).tolist()
-    chosen = []
-    for particle, mask, places, size in zip(particles, masks, candidates.tolist(), sizes, strict=True):
-        taken = -1
-        for k, place in enumerate(places):
-            start = [n // 2 + o - e // 2 for o, n, e in zip(place, box, edge, strict=True)]
-            if any(s <= -e or s >= n for s, n, e in zip(start, box, edge, strict=True)):
-                continue
-            target = tuple(slice(max(s, 0), s + e) for s, e in zip(start, edge, strict=True))
-            source = tuple(slice(max(-s, 0), n - s) for s, n in zip(start, box, strict=True))
-            inside = mask[source]
-            if not bool(inside.any()) or int((inside & occupied[target]).sum()) > overlap * size:
-                continue
-            scene[target] += particle[source]
-            occupied[target] |= inside
-            taken = k
-            break
-        chosen.append(taken)
-    return chosen
+    box, edge, size = scene.shape, particle.shape, int(mask.sum())
+    for k, place in enumerate(places.tolist()):
+        start = [n // 2 + o - e // 2 for o, n, e in zip(place, box, edge, strict=True)]
+        if any(s <= -e or s >= n for s, n, e in zip(start, box, edge, strict=True)):
+            continue
+        target = tuple(slice(max(s, 0), s + e) for s, e in zip(start, edge, strict=True))
+        source = tuple(slice(max(-s, 0), n - s) for s, n in zip(start, box, strict=True))
+        inside = mask[source]
+        if not bool(inside.any()) or int((inside & occupied[target]).sum()) > overlap * size:
+            continue
+        scene[target] += particle[source]
+        occupied[target] |= inside
+        return k
+    return -1
 
 
 def sphere(shape: Sequence[int], voxel_size: float | Sequence[float], radius_a: Tensor, position_vox: Tensor) -> Tensor:

@@ -195,7 +195,7 @@ class RandNeighbours(RandDrawable):
             generator = torch.Generator().manual_seed(drawn["place_seed"])
             places = self._places(drawn["template"], batch.shape[2:], bool(central[i].any()), generator)
             for (particle, inside), candidates in zip(poses[i], places, strict=True):
-                pack_(crowd[i], occupied, particle[None], inside[None], candidates[None], self.overlap)
+                pack_(crowd[i], occupied, particle, inside, candidates, self.overlap)
             if drawn["side"] is not None:
                 _empty_side(crowd[i], standing, beside, drawn["side"])
         return batch + crowd[:, None]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from monai_cryo.metrics.detection import label_iou, match_points, score_detections
+from monai_cryo.metrics.detection import label_iou, match_points, score_detections, score_tomograms
 
 TRUE = [[0, 0, 0], [10, 0, 0], [20, 0, 0], [0, 50, 0]]
 PICKS = [[1, 0, 0], [0, 0, 2], [12, 0, 0], [90, 0, 0]]
@@ -29,6 +29,20 @@ def test_a_hand_example() -> None:
     # by falling score: hit, miss, hit, miss: precision 1, 1/2, 2/3, 1/2 at recall 1/4, 1/4, 2/4, 2/4
     assert [p for _, p, _ in r.curve] == pytest.approx([1, 1 / 2, 2 / 3, 1 / 2])
     assert r.average_precision == pytest.approx(0.25 * 1 + 0.25 * 2 / 3)
+
+
+def test_tomograms_are_apart() -> None:
+    """A pick matches positions of its own tomogram alone, wherever these lie; scores are compared across all."""
+    truth = {"t": (TRUE, ["r"] * 4, None), "u": (TRUE, ["r"] * 4, None), "v": (TRUE[:1], ["r"], None)}
+    found = {"t": (PICKS, ["r"] * 4, [0.5, 0.9, 0.7, 0.8]), "u": ([[20, 0, 0]], ["r"], [0.6])}
+    r = score_tomograms(found, truth, 5.0).classes["r"]
+    assert (r.n_true, r.n_predicted, r.n_matched) == (9, 5, 3)
+    assert [score for score, _, _ in r.curve] == [0.9, 0.8, 0.7, 0.6, 0.5]
+    assert score_tomograms({"t": found["t"]}, {"t": truth["t"]}, 5.0) == score_detections(
+        PICKS, ["r"] * 4, TRUE, ["r"] * 4, 5.0, scores=[0.5, 0.9, 0.7, 0.8]
+    )
+    with pytest.raises(ValueError, match=r"positions must lie within 1e\+09 of 0, got 1e\+300"):
+        score_tomograms({"t": ([[1e300, 0, 0]], ["r"], [1])}, truth, 5.0)
 
 
 def test_f_beta_weighs_recall() -> None:

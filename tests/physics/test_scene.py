@@ -43,7 +43,7 @@ def packed(masks, candidates, overlap, box=(20, 20, 20), occupied=None):
     """Pack particles of density 1; what was added, what is taken and which candidates were."""
     scene = torch.zeros(box)
     occupied = torch.zeros(box, dtype=torch.bool) if occupied is None else occupied
-    chosen = pack_(scene, occupied, masks.float(), masks, candidates, overlap)
+    chosen = [pack_(scene, occupied, m.float(), m, p, overlap) for m, p in zip(masks, candidates, strict=True)]
     return scene, occupied, chosen
 
 
@@ -90,10 +90,10 @@ def test_no_room_and_out_of_reach():
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("side", [-1, 1])
 def test_cut_at_the_edge(axis, side):
-    place = torch.zeros(1, 1, 3).long()
-    place[..., axis] = 8 * side  # on the first (-) or last (+) plane of an odd box
+    place = torch.zeros(1, 3).long()
+    place[0, axis] = 8 * side  # on the first (-) or last (+) plane of an odd box
     scene, occupied = torch.zeros(17, 17, 17), torch.zeros(17, 17, 17, dtype=torch.bool)
-    assert pack_(scene, occupied, blob()[None], blob()[None] > 0, place, 0.0) == [0]
+    assert pack_(scene, occupied, blob(), blob() > 0, place, 0.0) == 0
     line = scene.movedim(axis, 0)
     kept = (blob() if side < 0 else blob().flip(axis)).movedim(axis, 0)[4:7]
     assert torch.equal((line if side < 0 else line.flip(0))[:3, 4:13, 4:13], kept)
@@ -103,9 +103,9 @@ def test_cut_at_the_edge(axis, side):
 
 def test_densities_add_up():
     scene, occupied = torch.ones(16, 16, 16), torch.zeros(16, 16, 16, dtype=torch.bool)
-    two = torch.stack([blob(), 2 * blob(1)])
-    assert pack_(scene, occupied, two, two > 0, torch.zeros(2, 1, 3).long(), 1.0) == [0, 0]
-    torch.testing.assert_close(scene[4:13, 4:13, 4:13], 1 + two.sum(dim=0))
+    two = (blob(), 2 * blob(1))
+    assert [pack_(scene, occupied, each, each > 0, torch.zeros(1, 3).long(), 1.0) for each in two] == [0, 0]
+    torch.testing.assert_close(scene[4:13, 4:13, 4:13], 1 + sum(two))
 
 
 @pytest.mark.parametrize("radius_a", [25.0, 40.0, 75.0])
