@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
+import pickers
 import pytest
 from scipy import ndimage
 
 WHERE = np.array([[20.0, 20.0, 20.0], [20.0, 44.0, 30.0], [30.0, 24.0, 60.0]])
-
-
-@pytest.fixture(scope="module")
-def pickers() -> ModuleType:
-    file = Path(__file__).resolve().parents[1] / "benchmarks" / "pickers.py"
-    spec = importlib.util.spec_from_file_location("pickers", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +18,13 @@ def tomogram() -> np.ndarray:
     return (0.5 * noise - ndimage.gaussian_filter(balls.astype(float), 1)).astype(np.float32)
 
 
-def test_blobs_of_a_size(pickers: ModuleType, tomogram: np.ndarray) -> None:
+def test_blobs_of_a_size(tomogram: np.ndarray) -> None:
     places, scores = pickers.blobs(tomogram, 12.0)
     np.testing.assert_allclose(sorted(places[:3].tolist()), sorted(WHERE.tolist()), atol=2)
     assert scores[2] > 2 * scores[3]
 
 
-def test_one_template(pickers: ModuleType, tomogram: np.ndarray) -> None:
+def test_one_template(tomogram: np.ndarray) -> None:
     grid = np.arange(24) - 12
     ball = (grid[:, None, None] ** 2 + grid[:, None] ** 2 + grid**2 <= 36).astype(np.float32)
     places, scores = pickers.one_template(tomogram, ball, (-60.0, 60.0), rotations=2)
@@ -46,7 +32,7 @@ def test_one_template(pickers: ModuleType, tomogram: np.ndarray) -> None:
     assert scores[2] > 2 * scores[3]
 
 
-def test_the_better_of_two_near_peaks(pickers: ModuleType) -> None:
+def test_the_better_of_two_near_peaks() -> None:
     score = np.zeros((20, 20, 20), np.float32)
     score[10, 10, 4], score[10, 10, 10], score[2, 2, 18] = 1, 2, 0.5
     places, values = pickers.peaks(score, 8.0, 10)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+import thresholds
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import pdist
 
@@ -18,14 +17,8 @@ from monai_cryo.templates import load_templates
 SHAPE = (40, 80, 80)
 
 
-@pytest.fixture
-def thresholds(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-    return importlib.import_module("thresholds")
-
-
 @pytest.mark.slow
-def test_a_scene_is_known(thresholds: ModuleType) -> None:
+def test_a_scene_is_known() -> None:
     library = load_templates("unseen")
     scenes = [thresholds.simulate_scene(library, "bacterium", 0, 2, SHAPE) for _ in range(2)]
     scene = scenes[0]
@@ -40,7 +33,7 @@ def test_a_scene_is_known(thresholds: ModuleType) -> None:
     assert "proteasome" in thresholds.simulate_scene(library, "cell", 0, 2, SHAPE).names
 
 
-def test_counts_at_thresholds(thresholds: ModuleType) -> None:
+def test_counts_at_thresholds() -> None:
     index = np.array([[20, 20.0, 20], [20, 40, 43], [20, 40, 20], [20, 2, 20]])
     found = Picks(index, ["a", "a", "a", "a"], np.array([0.9, 0.5, 0.3, 0.8]), np.ones(4, int), 10.0, SHAPE)
     places = np.array([[20.0, 20, 22], [20, 40, 40], [20, 20, 20], [20, 2, 20]])
@@ -57,7 +50,7 @@ def test_counts_at_thresholds(thresholds: ModuleType) -> None:
         assert (thresholds.at(left.picks, 0.2), thresholds.at(left.matched, 0.2)) == (picks, 2)
 
 
-def test_objects_of_label_volumes(thresholds: ModuleType, tmp_path: Path) -> None:
+def test_objects_of_label_volumes(tmp_path: Path) -> None:
     items = [{"class": name} for name in ("a", "a", "b")]
     (tmp_path / "dataset.json").write_text(json.dumps({"test": items}))
     (tmp_path / "tomograms").mkdir()
