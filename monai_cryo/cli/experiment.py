@@ -7,19 +7,13 @@ import os
 from functools import partial
 from pathlib import Path
 
-from monai_cryo.cli.parser import Verbs, place
+from monai_cryo.cli.parser import Verbs, add_verb, place
 
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     about = "Train several recipes alike and judge them on common test sets; goes on where it was cut off."
-    verb = verbs.add_parser(
-        "experiment",
-        help=about,
-        description=about,
-        epilog="example: python -m monai_cryo experiment --scale quick --seeds 0",
-        allow_abbrev=False,
-    )
+    verb = add_verb(verbs, "experiment", about, "monai_cryo experiment --scale quick --seeds 0")
     verb.set_defaults(run=_experiment)
     note = "quick (minutes on two cores), cpu (hours) or paper (a GPU)"
     verb.add_argument("--scale", required=True, metavar="NAME", help=note)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from monai_cryo.cli.parser import Verbs, place, whole
+from monai_cryo.cli.parser import Verbs, add_verb, place, whole
 
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     about = "Draw simulated slices: one class a column, one imaging parameter at random in each row."
-    gallery = verbs.add_parser("gallery", help=about, description=about, allow_abbrev=False)
+    gallery = add_verb(verbs, "gallery", about, "monai_cryo gallery --output gallery.png")
     gallery.set_defaults(run=_draw_gallery)
     gallery.add_argument("--output", type=place, default=Path("gallery.png"), metavar="PNG", help="%(default)s")
     gallery.add_argument("--spectra", type=place, metavar="PNG", help="log power spectra of the same volumes, x-z")

@@ -21,6 +21,20 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"monai_cryo: error: {message} (see {self.prog} --help)\n")
 
 
+def add_verb(verbs: Verbs, name: str, about: str, example: str, **options: Any) -> Parser:
+    """Add a verb, whose help fits one screen and ends with an example."""
+    verb: Parser = verbs.add_parser(
+        name,
+        help=about,
+        description=about,
+        epilog=f"example: python -m {example}",
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
+        **options,
+    )
+    return verb
+
+
 def place(text: str) -> Path:
     """Convert to a path; an empty word, such as that of a variable that is not set, is none."""
     if not text:
@@ -56,13 +70,8 @@ def whole(low: int) -> Any:
 
 def reading_verb(verbs: Verbs, name: str, about: str, example: str, inputs: str) -> Parser:
     """Add a verb that reads images with a model, and the options that all such have."""
-    verb: Parser = verbs.add_parser(
-        name,
-        help=about,
-        description=about,
-        epilog=f"example: python -m monai_cryo {name} {example}",
-        allow_abbrev=False,
-    )
+    usage = f"monai_cryo {name} INPUT [INPUT ...] --output DIR [options]"
+    verb = add_verb(verbs, name, about, f"monai_cryo {name} {example}", usage=usage)
     verb.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
     verb.add_argument("--output", type=place, required=True, metavar="DIR", help="folder for the results")
     verb.add_argument("--model", type=place, metavar="PT", help="model file; default: the one the bundle ships")
@@ -96,7 +105,8 @@ def device(options: argparse.Namespace) -> Any:
     from monai_cryo.bundle.device import check_device
 
     # the processes that torchrun starts on one machine share its GPUs out
-    number = int(os.environ.get("LOCAL_RANK", "0")) % max(1, torch.cuda.device_count())
+    rank = os.environ.get("LOCAL_RANK", "0")
+    number = (int(rank) if rank.isdecimal() else 0) % max(1, torch.cuda.device_count())
     name = options.device or (f"cuda:{number}" if torch.cuda.is_available() else "cpu")
     check_device(name)
     try:

@@ -16,7 +16,7 @@ def add(verbs: Verbs) -> None:
     example = "tomograms/*.mrc --output picks --format relion5"
     verb = reading_verb(verbs, "pick", about, example, INPUTS)
     add_reading_options(verb)
-    note = f"{', '.join(_FORMATS)}; one or several; default: csv"
+    note = f"{', '.join(_FORMATS)}; default: csv"
     verb.add_argument("--format", nargs="+", choices=_FORMATS, default=["csv"], metavar="NAME", help=note)
     note = "Å a tilt-series pixel has, for RELION; default: as listed, or the tomograms' voxels"
     verb.add_argument("--tilt_apix", type=positive(float), metavar="A", help=note)

@@ -10,19 +10,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from monai_cryo.cli.parser import Verbs, place, positive
+from monai_cryo.cli.parser import Verbs, add_verb, place, positive
 
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     about = "Score picks (CSV: tomogram, class, x, y, z, score; STAR) or label volumes (MRC) against true ones."
-    verb = verbs.add_parser(
-        "score",
-        help=about,
-        description=about,
-        epilog="example: python -m monai_cryo score picks/picks.csv truth.csv --distance 8",
-        allow_abbrev=False,
-    )
+    verb = add_verb(verbs, "score", about, "monai_cryo score picks/picks.csv truth.csv --distance 8")
     verb.add_argument("found", type=place, metavar="FOUND", help="picks, CSV or STAR, or a label MRC")
     verb.add_argument("truth", type=place, metavar="TRUTH", help="of the same kind")
     verb.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from monai_cryo.cli.parser import Verbs, place, whole
+from monai_cryo.cli.parser import Verbs, add_verb, place, whole
 
 
 def add(verbs: Verbs) -> None:
@@ -12,13 +12,8 @@ def add(verbs: Verbs) -> None:
     about = (
         "Simulate labelled subtomograms into MRC files, with dataset.json and parameters.csv; goes on where it ended."
     )
-    verb = verbs.add_parser(
-        "simulate",
-        help=about,
-        description=about,
-        epilog="example: python -m monai_cryo simulate --number 400 --recipe tilt_series --output sets/tilt_series",
-        allow_abbrev=False,
-    )
+    example = "monai_cryo simulate --number 400 --recipe tilt_series --output sets/tilt_series"
+    verb = add_verb(verbs, "simulate", about, example)
     verb.set_defaults(run=_simulate)
     verb.add_argument("--number", type=whole(1), required=True, metavar="N", help="samples, equally many a class")
     verb.add_argument("--output", type=place, required=True, metavar="DIR", help="folder for the set")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monai_cryo import __version__
-from monai_cryo.cli.parser import Parser, Verbs, place, positive
+from monai_cryo.cli.parser import Parser, Verbs, add_verb, place, positive
 
 if TYPE_CHECKING:
     from monai_cryo.templates.library import TemplateLibrary
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     about = "List, build, show or fetch the structures that particles are simulated from."
-    actions = verbs.add_parser("templates", help=about, description=about).add_subparsers(
-        metavar="ACTION", required=True
-    )
+    verb = add_verb(verbs, "templates", about, "monai_cryo templates show my_classes.yaml --output classes.png")
+    actions = verb.add_subparsers(metavar="ACTION", required=True)
 
     grid = Parser(add_help=False)
     grid.add_argument("--voxel_size", type=positive(float), metavar="A", help="Å; default: the file's")
@@ -30,7 +29,8 @@ def add(verbs: Verbs) -> None:
         ("show", _show_templates, "Draw three projections and the mask of every structure into one PNG."),
         ("build", _build_templates, "Compute a library and write it as small MRC files with their own YAML."),
     ):
-        action = actions.add_parser(name, help=about, description=about, parents=[grid], allow_abbrev=False)
+        example = f"monai_cryo templates {name} my_classes.yaml" + (" --output my_classes" if name == "build" else "")
+        action = add_verb(actions, name, about, example, parents=[grid])
         action.set_defaults(run=run)
         optional = "?" if name != "build" else None
         note = "YAML or JSON of classes and sources" + ("; default: the embedded library" if optional else "")
@@ -43,7 +43,7 @@ def add(verbs: Verbs) -> None:
             action.add_argument("--output", type=place, required=True, metavar="DIR", help="folder to write")
 
     about = "Download entries of the PDB or EMDB into the cache, MONAI_CRYO_CACHE or ~/.cache/monai_cryo."
-    fetch = actions.add_parser("fetch", help=about, description=about, allow_abbrev=False)
+    fetch = add_verb(actions, "fetch", about, "monai_cryo templates fetch pdb:4V5D emdb:3883")
     fetch.set_defaults(run=_fetch_templates)
     fetch.add_argument("sources", nargs="+", metavar="ID", help="pdb:4V5D or emdb:3883")
     fetch.add_argument("--base_url", metavar="URL", help="address of a mirror; default: the public archives")
