@@ -70,25 +70,13 @@ class MissingWedge(FourierFilter):
         super().__init__(voxel_size)
         power = parse_number("cosine_power", cosine_power, low=0.0)
         low, high = parse_tilt_range("tilt_range_deg", tilt_range_deg)
-        self._configure(
-            (low, low),
-            (high, high),
-            (power, power),
-            tilt_axis=tilt_axis,
-            beam_axis=beam_axis,
-            dual_axis=dual_axis,
-            step_deg=step_deg,
-            thickness_a=thickness_a,
-            invert=invert,
-            soft_edge_deg=soft_edge_deg,
-        )
+        ends, powers = ((low, low), (high, high)), (power, power)
+        self._configure(ends, powers, tilt_axis, beam_axis, dual_axis, step_deg, thickness_a, invert, soft_edge_deg)
 
     def _configure(
         self,
-        low: Bounds,
-        high: Bounds,
+        ends: tuple[Bounds, Bounds],
         power: Bounds,
-        *,
         tilt_axis: Axis,
         beam_axis: Axis,
         dual_axis: bool,
@@ -97,7 +85,8 @@ class MissingWedge(FourierFilter):
         invert: bool,
         soft_edge_deg: float,
     ) -> None:
-        self.ends, self.cosine_power = (low, high), power
+        low, high = self.ends = ends
+        self.cosine_power = power
         self.dual_axis = dual_axis
         for name, axis in (("tilt_axis", tilt_axis), ("beam_axis", beam_axis)):
             check_word(name, axis, Axis)
@@ -204,21 +193,11 @@ class RandMissingWedge(RandDrawable, MissingWedge):
         high = (90 - self.missing[1], 90 - self.missing[0])
         if min_tilt_deg is not None and max_tilt_deg is not None:
             low, high = parse_range("min_tilt_deg", min_tilt_deg), parse_range("max_tilt_deg", max_tilt_deg)
-            for ends in ((low[0], high[1]), (low[1], high[0])):
-                parse_tilt_range("the tilt range", ends)
+            for pair in ((low[0], high[1]), (low[1], high[0])):
+                parse_tilt_range("the tilt range", pair)
         power = parse_range("cosine_power", cosine_power, low=0.0)
-        self._configure(
-            low,
-            high,
-            power,
-            tilt_axis=tilt_axis,
-            beam_axis=beam_axis,
-            dual_axis=dual_axis,
-            step_deg=step_deg,
-            thickness_a=thickness_a,
-            invert=invert,
-            soft_edge_deg=soft_edge_deg,
-        )
+        ends = low, high
+        self._configure(ends, power, tilt_axis, beam_axis, dual_axis, step_deg, thickness_a, invert, soft_edge_deg)
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw the ends of the tilt range and the power of the cosine."""
