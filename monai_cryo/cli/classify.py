@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from monai_cryo.cli.parser import Verbs, device, load_model, place, positive, reading_verb
@@ -81,7 +81,7 @@ def _classify(options: argparse.Namespace) -> None:
 
     for star in stars:  # what cannot be written back is told now
         star.with_columns(_columns(star, {}, model.classes))
-    settings = _settings(options, model, [star.path for star in stars])
+    settings = _settings(options, model, parts[:-1])
     settings |= file_digests({str(source): source for part in parts[:-1] for source in part.sources})
     hold_folder(options.output)  # before the table is read that this goes on with
     digests = file_digests({str(file): file for file in files})
@@ -104,6 +104,8 @@ def _classify(options: argparse.Namespace) -> None:
     )
     if len(samples):
         parser.get_parsed_content("evaluator").run()
+    else:
+        predictions.refused_path.unlink(missing_ok=True)
     for star in stars:
         target = options.output / f"{star.path.stem}_classified.star"
         star.write(target, _columns(star, predictions.done, model.classes))
@@ -122,12 +124,17 @@ def _columns(star: Any, done: dict[str, tuple[str, list[str]]], classes: list[st
     }
 
 
-def _settings(options: argparse.Namespace, model: Any, stars: Sequence[Path]) -> dict[str, Any]:
+def _settings(options: argparse.Namespace, model: Any, parts: Sequence[Any]) -> dict[str, Any]:
     """Return what the predictions depend on; of each STAR file its rows, which are known by their numbers."""
     from monai_cryo.inferers import model_digest
     from monai_cryo.io.digest import sha256
 
     settings: dict[str, Any] = {"model": model_digest(model), "absent": model.absent}
     settings |= {name: getattr(options, name) for name in ("apix", "star_apix", "invert", "tta")}
-    place = options.tomograms and str(options.tomograms.resolve())
-    return settings | {str(s): [sha256(s)[:16], place] for s in stars}
+    if getattr(model.normalize, "scope", "item") == "batch":  # an image is standardised with those beside it
+        settings["batch_size"] = options.batch_size
+    for part in parts:
+        files, places = part.places()
+        where = hashlib.sha256(repr([str(file.resolve()) for file in files]).encode() + places.tobytes()).hexdigest()
+        settings[str(part.star.path)] = [sha256(part.star.path)[:16], where[:16]]
+    return settings

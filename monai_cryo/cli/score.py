@@ -70,7 +70,9 @@ def _read(path: Path, options: argparse.Namespace) -> dict[str, tuple[Any, list[
     if options.tomograms is not None:
         where = {"tomograms": options.tomograms, "file_voxel_size": options.apix, "pixel_size": options.star_apix}
         files, index = StarParticles(star, voxel_size=1.0, box=1, **where).places()
-        names = [tomogram_name(file) for file in files]
+        short = {file: tomogram_name(file) for file in files}
+        alike = len(set(short.values())) < len(short)  # rec.mrc of several folders
+        names = [str(file) if alike else short[file] for file in files]
     elif options.apix is None or set(coordinate_columns("relion5")) & set(star.columns):
         raise ValueError(
             f"{path}: name the tomograms (--tomograms, a folder or tomograms.star) to tell their voxels, "
@@ -86,6 +88,7 @@ def _read(path: Path, options: argparse.Namespace) -> dict[str, tuple[Any, list[
 
 
 def _score_picks(options: argparse.Namespace) -> dict[str, Any]:
+    from monai_cryo.io import series_names
     from monai_cryo.metrics import score_tomograms
     from monai_cryo.visualize.detection import check_curve_file, write_precision_recall
 
@@ -97,7 +100,10 @@ def _score_picks(options: argparse.Namespace) -> dict[str, Any]:
     targets = [check_curve_file(path) for path in options.curves]
     found, truth = _read(options.found, options), _read(options.truth, options)
     if len(found) == len(truth) == 1:  # one tomogram, whatever it is called in either
-        found = dict(zip(truth, found.values(), strict=True))
+        (ours,), (theirs,) = found, truth
+        if ours and theirs and series_names([ours]) != series_names([theirs]):
+            warnings.warn(f"FOUND is of tomogram {ours}, TRUTH of {theirs}: taken for one", stacklevel=1)
+        found = {theirs: found[ours]}
     for name in renamed:
         kinds = dict.fromkeys(kind for _, names, _ in found.values() for kind in names)
         if kinds and name not in kinds:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from monai_cryo._described import Described
 from monai_cryo.data.memory import image_in_memory
 from monai_cryo.io.header import read_header
-from monai_cryo.io.mrc import has_mrc_suffix, tomogram_name
+from monai_cryo.io.mrc import may_be_tomogram, tomogram_name
 from monai_cryo.io.particles import ParticleImage, coordinate_columns, particle_images, positions, tomogram_names
 from monai_cryo.io.star import ParticleStar
 from monai_cryo.io.tomogram import Tomogram, cut_boxes, open_tomogram
@@ -184,9 +184,12 @@ def find_tomograms(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of tomograms")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and has_mrc_suffix(path))
+    files = sorted(path for path in folder.iterdir() if path.is_file() and may_be_tomogram(path))
+    called = {name: Path(name).name for name in names}  # RELION 3 writes folders, too
+    if len(set(called.values())) < len(called):
+        called = {name: name for name in names}
     found = {}
-    for name in names:
+    for given, name in called.items():
         exact = [f for f in files if tomogram_name(f) == name]
         fit = exact or [
             f for f in files if re.fullmatch(rf"(rec_)?{re.escape(name)}(_\d+(\.\d+)?Apx)?", tomogram_name(f))
@@ -194,5 +197,5 @@ def find_tomograms(folder: Path, names: Sequence[str]) -> dict[str, Path]:
         if len(fit) != 1:
             said = "none" if not fit else ", ".join(f.name for f in fit[:3])
             raise FileNotFoundError(f"{folder}: expected one MRC file of tomogram {name}, found {said}")
-        found[name] = fit[0]
+        found[given] = fit[0]
     return found

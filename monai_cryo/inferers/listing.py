@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from monai_cryo.io.mrc import SUFFIXES, has_mrc_suffix, tomogram_name
+from monai_cryo.io.mrc import TOMOGRAM_SUFFIXES, may_be_tomogram, tomogram_name
 from monai_cryo.io.tomogram_list import ListedTomogram, read_tomogram_list
 
 __all__ = ["list_tomograms", "listed_tomograms"]
@@ -30,7 +30,7 @@ def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
             raise FileNotFoundError("no tomogram named, expected an MRC file, a folder of them, or a glob")
         path = Path(text)
         if path.is_dir():
-            part = [f for f in path.iterdir() if has_mrc_suffix(f) and f.is_file()]
+            part = [f for f in path.iterdir() if may_be_tomogram(f) and f.is_file()]
         elif path.suffix.lower() == ".star":
             part = _reconstructed(path)
         elif path.is_file():
@@ -39,10 +39,14 @@ def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
             anchor = Path(path.anchor)
             try:
                 part = [f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file()]
+                # as a shell does
+                part = [f for f in part if not f.name.startswith(".") or path.name.startswith(".")]
             except ValueError as error:
                 raise ValueError(f"{text}: {error}") from None
         if not part:
-            raise FileNotFoundError(f"{text}: no such file, no folder with {' '.join(SUFFIXES)}, and no glob of any")
+            raise FileNotFoundError(
+                f"{text}: no such file, no folder with {' '.join(TOMOGRAM_SUFFIXES)}, and no glob of any"
+            )
         found += part
     files = sorted({file.resolve(): file for file in found}.values())
     names: dict[str, Path] = {}

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 PickFormat = Literal["csv", "relion5", "relion4", "warp", "copick"]
+_LISTED = ("name", "pixel_size", "size_px")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,8 @@ class TomogramRecord:
         Class -> share of the volume that its label covers.
     picks
         In voxels of the tomogram; None where none were asked for.
+    listed
+        What RELION 5 says of it, its file left out; None where it was not listed.
     """
 
     name: str
@@ -56,6 +59,7 @@ class TomogramRecord:
     settings: dict[str, Any]
     covered: dict[str, float]
     picks: Picks | None
+    listed: ListedTomogram | None = None
 
     def summary(self) -> str:
         """Return one line: how many of each class, and how much of the volume the others cover."""
@@ -70,8 +74,9 @@ class TomogramRecord:
 
 def write_record(path: str | os.PathLike[str], record: TomogramRecord) -> None:
     """Write a record as JSON, whole or not at all."""
-    content: dict[str, Any] = {k: v for k, v in vars(record).items() if k != "picks"}
+    content: dict[str, Any] = {k: v for k, v in vars(record).items() if k not in ("picks", "listed")}
     content["picks"] = None
+    content["listed"] = None if record.listed is None else {key: getattr(record.listed, key) for key in _LISTED}
     if record.picks is not None:
         values = vars(record.picks)
         content["picks"] = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
@@ -103,7 +108,11 @@ def read_record(path: str | os.PathLike[str]) -> TomogramRecord | None:
                 voxel_size=float(picks["voxel_size"]),
                 shape=(int(picks["shape"][0]), int(picks["shape"][1]), int(picks["shape"][2])),
             )
-        return TomogramRecord(**content, picks=picks)
+        listed = content.pop("listed", None)
+        if listed is not None:
+            z, y, x = map(int, listed["size_px"])
+            listed = ListedTomogram(str(listed["name"]), None, float(listed["pixel_size"]), (z, y, x), None)
+        return TomogramRecord(**content, picks=picks, listed=listed)
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{file} is no record of a tomogram that was read: name another output folder") from error
 
@@ -157,16 +166,18 @@ def write_pick_files(
     pixel_size
         Of the tilt series, Å, for RELION; None: as listed, else the tomograms are not binned.
     listed
-        What RELION 5 says of the records' tomograms: its names, pixel sizes and sizes go into its STAR files.
+        What RELION 5 says of the tomograms now, by the records' names: its names, pixel sizes and sizes go into its
+        STAR files. Of others it is what was kept of them.
 
     Raises
     ------
     ValueError
-        As `check_pick_options`.
+        As `check_pick_options`, or if two tomograms would have one name in a STAR file.
     """
     picks = {record.name: record.picks for record in records if record.picks is not None}
-    entries = {name: entry for name, entry in (listed or {}).items() if name in picks}
-    check_pick_options(formats, pixel_size, entries)
+    said = {record.name: (listed or {}).get(record.name) or record.listed for record in records}
+    entries = {name: entry for name, entry in said.items() if name in picks and entry is not None}
+    check_pick_options(formats, pixel_size, {n: entry for n, entry in (listed or {}).items() if n in picks})
     target, files = Path(folder), []
     for name in formats:
         if name == "csv":
@@ -179,10 +190,17 @@ def write_pick_files(
             files.append(target / f"particles_{name}.star")
             series = dict(zip(picks, series_names(list(picks)), strict=True))
             series |= {n: entry.name for n, entry in entries.items()}
-            pixels = {entry.name: entry.pixel_size for entry in entries.values()}
+            if len(set(series.values())) < len(series):
+                twice = next(name for name, count in Counter(series.values()).items() if count > 1)
+                files_of = " and ".join(n for n, s in series.items() if s == twice)
+                raise ValueError(
+                    f"{files_of} would both be tomogram {twice} in {files[-1]}: pick them into two folders"
+                )
+            pixels = {} if pixel_size is None else dict.fromkeys(series.values(), pixel_size)
+            pixels |= {entry.name: entry.pixel_size for entry in entries.values()}
             sizes = {entry.name: entry.size_px for entry in entries.values()}
             named = {series[n]: found for n, found in picks.items()}
-            write_relion(files[-1], named, classes, name, pixel_size=pixel_size or pixels, size_px=sizes)
+            write_relion(files[-1], named, classes, name, pixel_size=pixels, size_px=sizes)
     return files
 
 

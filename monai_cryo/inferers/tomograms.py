@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +142,7 @@ class TomogramReader:
             If the scratch folder's disk has no room.
         """
         folder, size = Path(scratch), self.model.voxel_size
+        self._check_room(tomogram, folder)
         volume: NDArray[Any] = tomogram.data
         if same_voxel_size(tomogram.voxel_size, size):
             size = tomogram.voxel_size  # index for index
@@ -178,6 +181,17 @@ class TomogramReader:
             volume, where, normal.window, allocate=allocate, progress=lambda n, of: after(blocks + n, blocks + of)
         )
         return TomogramReading(tomogram, volume, reading, self.model.classes, size)
+
+    def _check_room(self, tomogram: Tomogram, folder: Path) -> None:
+        """Refuse a disk without room for what lies there at once."""
+        resampled = not same_voxel_size(tomogram.voxel_size, self.model.voxel_size)
+        voxels = math.prod(tomogram.data.shape)
+        if resampled:
+            voxels = int(voxels * (tomogram.voxel_size / self.model.voxel_size) ** 3)
+        needed, free = voxels * (5 + 2 * len(self.model.classes) + 4 * resampled), shutil.disk_usage(folder).free
+        if needed > free:
+            found = f"{needed / 2**20:.0f} MiB for a while, found {free / 2**20:.0f}"
+            raise OSError(errno.ENOSPC, f"expected room for {found}", str(folder))
 
     def _blobs(self, volume: NDArray[Any]) -> NDArray[np.float64]:
         diameters = [d / self.model.voxel_size for d in self.diameters_a.values()]

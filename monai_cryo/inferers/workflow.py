@@ -140,7 +140,10 @@ class TomogramWorkflow:
         named = {tomogram_name(path) for path in paths}
         found = []
         for file in sorted(self.output_dir.glob("*.json")):
-            record = read_record(file) if file.stem not in named else None
+            try:
+                record = read_record(file) if file.stem not in named else None
+            except ValueError:  # another program's, or another verb's
+                continue
             if record is not None and record.name == file.stem:
                 ours = self._settings(Path(file.stem), None)
                 if {**record.settings, "voxel_size": None} == {**ours, "voxel_size": None}:  # a file's own
@@ -174,8 +177,12 @@ class TomogramWorkflow:
         began, name = time.monotonic(), tomogram_name(path)
         with working_folder(self.output_dir / f".{name}.part") as part:
             scratch, results = part / "scratch", part / "results"
+            if self._finished(path, voxel_size):
+                print(f"{count} {name}: finished by another process", flush=True)
+                return
             scratch.mkdir()
             results.mkdir()
+            digest = file_digest(path)
             tomogram = self._open(path, voxel_size)
             with progress_bar(desc=f"{count} {name}", unit="window") as bar:
 
@@ -185,8 +192,10 @@ class TomogramWorkflow:
 
                 reading = self.reader.read(tomogram, scratch, show)
             picks = reading.picks(self.reader.diameters_a, min_score=self.min_score) if self.pick else None
-            settings = self._settings(path, voxel_size)
-            record = TomogramRecord(name, file_digest(path), settings, reading.covered(), picks)
+            if file_digest(path) != digest:
+                raise ValueError(f"{path}: changed while it was read")
+            settings, entry = self._settings(path, voxel_size), self.listed.get(name)
+            record = TomogramRecord(name, digest, settings, reading.covered(), picks, entry)
             self._write(results, name, reading, record)
             del reading, tomogram
             shutil.rmtree(scratch)

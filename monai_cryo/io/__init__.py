@@ -9,7 +9,15 @@ from monai_cryo.io.curves import measure_noise_spectrum, read_mtf
 from monai_cryo.io.digest import sha256
 from monai_cryo.io.folder import check_folder, clear_leftovers, hold_folder, working_folder
 from monai_cryo.io.monai_mrc import MRCReader, MRCWriter
-from monai_cryo.io.mrc import SUFFIXES, has_mrc_suffix, read_mrc, tomogram_name, write_mrc
+from monai_cryo.io.mrc import (
+    SUFFIXES,
+    TOMOGRAM_SUFFIXES,
+    has_mrc_suffix,
+    may_be_tomogram,
+    read_mrc,
+    tomogram_name,
+    write_mrc,
+)
 from monai_cryo.io.particles import (
     CoordinateStyle,
     ParticleImage,
@@ -36,6 +44,7 @@ from monai_cryo.io.tomogram_list import ListedTomogram, read_tomogram_list
 
 __all__ = [
     "SUFFIXES",
+    "TOMOGRAM_SUFFIXES",
     "CoordinateStyle",
     "ListedTomogram",
     "MRCReader",
@@ -55,6 +64,7 @@ __all__ = [
     "hold_folder",
     "index_to_star",
     "mapped_mrc",
+    "may_be_tomogram",
     "measure_noise_spectrum",
     "open_tomogram",
     "parameter_columns",

@@ -19,11 +19,21 @@ from monai_cryo.io.atomic import replacing
 from monai_cryo.io.header import EXPECTED, MRCHeader, Triple, check_packed, read_header, truncated
 from monai_cryo.physics.fourier import VoxelSize, voxel_size_zyx
 
-__all__ = ["SUFFIXES", "has_mrc_suffix", "read_mrc", "tomogram_name", "write_mrc"]
+__all__ = [
+    "SUFFIXES",
+    "TOMOGRAM_SUFFIXES",
+    "has_mrc_suffix",
+    "may_be_tomogram",
+    "read_mrc",
+    "tomogram_name",
+    "write_mrc",
+]
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".mrc", ".map", ".rec", ".mrcs", ".st")
+#: of tomograms: what is called .st or .mrcs is mostly a tilt series
+TOMOGRAM_SUFFIXES = (".mrc", ".map", ".rec")
 #: label in headers; mrcfile's own holds the time, and the same volume is to be the same bytes
 SIGNATURE = b"written by monai_cryo"
 
@@ -200,6 +210,12 @@ def _storable(array: NDArray[Any], path: Path) -> NDArray[Any]:
 def has_mrc_suffix(path: Path) -> bool:
     """Return whether a file is named as one of the MRC family, with .gz or without."""
     return path.name.lower().removesuffix(".gz").endswith(SUFFIXES)
+
+
+def may_be_tomogram(path: Path) -> bool:
+    """Return whether a file of a folder is named as tomograms are; hidden ones are another program's."""
+    name = path.name.lower()
+    return not name.startswith(".") and name.removesuffix(".gz").endswith(TOMOGRAM_SUFFIXES)
 
 
 def tomogram_name(path: Path) -> str:

@@ -170,7 +170,7 @@ def tomogram_names(star: ParticleStar) -> list[str]:
     for label in ("rlnTomoName", "rlnMicrographName", "wrpSourceName"):
         if label in star.columns:
             names = [name.removesuffix(".tomostar") for name in star.columns[label]]  # Warp's, in any of them
-            return names if label == "rlnTomoName" else [name.removesuffix(".mrc") for name in names]
+            return names if label == "rlnTomoName" else [re.sub(r"\.(mrc|rec|map)$", "", name) for name in names]
     raise ValueError(f"{star.path}: no column _rlnTomoName, _rlnMicrographName or _wrpSourceName")
 
 

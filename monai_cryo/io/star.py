@@ -206,4 +206,9 @@ def _content(line: str) -> bool:
 
 def _word(value: object) -> str:
     text = f"{float(value):.6f}" if hasattr(value, "__float__") and not hasattr(value, "__index__") else str(value)
-    return gemmi.cif.quote(text) if not text or re.search(r"""[\s'"#]""", text) or text[0] in "_$[];" else text
+    plain = text and text not in "?." and text[0] not in "_$[];" and not re.search(r"""[\s'"#]""", text)
+    return (
+        text
+        if plain and not re.match(r"data_|save_|(loop|stop|global)_$", text, re.IGNORECASE)
+        else gemmi.cif.quote(text)
+    )

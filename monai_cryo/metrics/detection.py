@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 __all__ = ["ClassDetection", "DetectionScores", "label_iou", "match_points", "score_detections", "score_tomograms"]
 
-_FARTHEST = 1e9  # what is added to tell tomograms apart must not swallow distances
+_FARTHEST = 1e9  # whose squares are numbers
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def match_points(
     """Pair picks with true positions, one to one: by falling score, each takes the nearest position still free.
 
     Greedy by score, as detection benchmarks do it, because then a threshold on the score only ends the list earlier:
-    the pairs of the better picks stay.
+    the pairs of the better picks stay. Of picks of one score the nearest pairs come first, in whatever order they are.
 
     Parameters
     ----------
@@ -111,13 +111,12 @@ def match_points(
     partner, apart = np.full(len(picks), -1, np.int64), np.full(len(picks), np.inf)
     free = np.ones(len(truth), bool)
     near = cKDTree(truth).query_ball_point(picks, distance) if len(picks) and len(truth) else [[] for _ in picks]
-    for pick in rank:
-        candidates = np.array([t for t in near[pick] if free[t]], np.int64)
-        if len(candidates):
-            away = np.linalg.norm(truth[candidates] - picks[pick], axis=1)
-            best = int(away.argmin())
-            partner[pick], apart[pick] = candidates[best], away[best]
-            free[candidates[best]] = False
+    alike = np.arange(len(rank)) if scores is None else -np.asarray(scores, float)[rank]
+    for group in np.split(rank, np.flatnonzero(np.diff(alike)) + 1):  # picks of one score
+        away = [(float(np.linalg.norm(truth[t] - picks[p])), p, t) for p in group for t in near[p]]
+        for far, pick, position in sorted(away):
+            if free[position] and partner[pick] < 0:
+                partner[pick], apart[pick], free[position] = position, far, False
     return partner, apart
 
 
@@ -156,24 +155,58 @@ def score_detections(
         If names, scores and positions differ in number, a score is not finite, `distance` or `beta` is not positive, or
         there is no class.
     """
-    picks, truth = (np.asarray(p, float).reshape(-1, 3) for p in (predicted, true))
-    for points, names, what in ((picks, predicted_class, "picks"), (truth, true_class, "true positions")):
-        if len(points) != len(names):
-            raise ValueError(f"expected one class for each of {len(points)} {what}, got {len(names)}")
+    values = -np.arange(len(predicted_class), dtype=float) if scores is None else scores
+    found, truth = {"": (predicted, predicted_class, values)}, {"": (true, true_class)}
+    return score_tomograms(found, truth, distance, beta=beta, classes=classes)
+
+
+def score_tomograms(
+    found: Mapping[str, tuple[ArrayLike, Sequence[str], ArrayLike]],
+    truth: Mapping[str, Sequence[Any]],
+    distance: float,
+    *,
+    beta: float = 4.0,
+    classes: Sequence[str] | None = None,
+) -> DetectionScores:
+    """Score the picks of several tomograms together, as :func:`score_detections` does those of one.
+
+    Parameters
+    ----------
+    found
+        Tomogram -> positions, (N, 3), names of their classes and scores. Tomograms that are not in the truth are left
+        out.
+    truth
+        Tomogram -> positions and names of their classes; what follows is not looked at.
+    distance, beta, classes
+        As for :func:`score_detections`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`score_detections`.
+    """
     if not beta > 0:
         raise ValueError(f"beta must be > 0, got {beta}")
-    wanted = sorted(set(true_class)) if classes is None else list(classes)
+    wanted = sorted({kind for _, kinds, *_ in truth.values() for kind in kinds}) if classes is None else list(classes)
     if not wanted:
         raise ValueError("no true positions to score against")
-    values = -np.arange(len(picks), dtype=float) if scores is None else np.asarray(scores, float)
-    if values.shape != (len(picks),) or not np.isfinite(values).all():
-        raise ValueError(f"expected {len(picks)} finite scores, one for each pick, got {values.size} in all")
+    pairs: dict[str, list[tuple[NDArray[Any], ...]]] = {name: [] for name in wanted}
+    counts = dict.fromkeys(wanted, 0)
+    for tomogram, (places, kinds, *_) in truth.items():
+        picks, names, scores = found.get(tomogram, ((), (), ()))
+        positions = _positions(places, kinds, "true positions")
+        points, values = _positions(picks, names, "picks"), np.asarray(scores, float)
+        if values.shape != (len(points),) or not np.isfinite(values).all():
+            raise ValueError(f"expected {len(points)} finite scores, one for each pick, got {values.size} in all")
+        for name in wanted:
+            mine, theirs = (np.array([kind == name for kind in given], bool) for given in (names, kinds))
+            partner, apart = match_points(points[mine], positions[theirs], distance, values[mine])
+            pairs[name].append((partner >= 0, apart, values[mine]))
+            counts[name] += int(theirs.sum())
     result = {}
-    for name in wanted:
-        mine = np.array([c == name for c in predicted_class], bool)
-        theirs = np.array([c == name for c in true_class], bool)
-        partner, apart = match_points(picks[mine], truth[theirs], distance, values[mine])
-        result[name] = _class_scores(partner >= 0, apart, values[mine], int(theirs.sum()), beta)
+    for name, parts in pairs.items():
+        hit, apart, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+        result[name] = _class_scores(hit, apart, values, counts[name], beta)
     counted = [s for s in result.values() if s.n_true]
     return DetectionScores(
         classes=result,
@@ -185,45 +218,13 @@ def score_detections(
     )
 
 
-def score_tomograms(
-    found: Mapping[str, tuple[ArrayLike, Sequence[str], ArrayLike]],
-    truth: Mapping[str, tuple[ArrayLike, Sequence[str], Any]],
-    distance: float,
-    *,
-    beta: float = 4.0,
-) -> DetectionScores:
-    """Score the picks of several tomograms together, as :func:`score_detections` does those of one.
-
-    Parameters
-    ----------
-    found, truth
-        Tomogram -> positions, (N, 3), names of their classes and scores; those of the truth are not looked at.
-        Tomograms that are not in the truth are left out.
-    distance, beta
-        As for :func:`score_detections`.
-
-    Raises
-    ------
-    ValueError
-        As :func:`score_detections`, or if a position is beyond all tomograms.
-    """
-    places: list[list[NDArray[np.float64]]] = [[], []]
-    names: list[list[str]] = [[], []]
-    scores: list[float] = []
-    for name, true in truth.items():
-        for side, (points, kinds, *_) in enumerate((found.get(name, ((), (), ())), true)):
-            places[side].append(np.asarray(points, float).reshape(-1, 3))
-            names[side] += kinds
-        scores += np.asarray(found[name][2], float).tolist() if name in found else []
-    farthest = max((float(np.abs(points).max(initial=0)) for side in places for points in side), default=0.0)
-    if not farthest <= _FARTHEST:
-        raise ValueError(f"positions must lie within {_FARTHEST:g} of 0, got {farthest:g}")
-    # side by side, farther apart than any pair
-    step = 2 * (farthest + distance)
-    picks, positions = (
-        np.concatenate([np.empty((0, 3)), *(points + n * step for n, points in enumerate(side))]) for side in places
-    )
-    return score_detections(picks, names[0], positions, names[1], distance, scores=scores, beta=beta)
+def _positions(points: ArrayLike, kinds: Sequence[str], what: str) -> NDArray[np.float64]:
+    found = np.asarray(points, float).reshape(-1, 3)
+    if len(found) != len(kinds):
+        raise ValueError(f"expected one class for each of {len(found)} {what}, got {len(kinds)}")
+    if not (np.abs(found) <= _FARTHEST).all():
+        raise ValueError(f"{what} must lie within {_FARTHEST:g} of 0, got {np.abs(found).max():g}")
+    return found
 
 
 def label_iou(predicted: NDArray[Any], true: NDArray[Any], num_labels: int) -> list[float]:

@@ -173,6 +173,30 @@ def test_a_list_of_tomograms(model: Path, folder: Path) -> None:
     assert "_monaiCryoClassName" in (folder / "out" / "p_classified.star").read_text()
 
 
+def test_another_middle_or_file_does_not_go_on_with_a_table(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    listed = folder / "tomograms.star"
+    listed.write_text(LIST)
+    assert call(model, folder, "p.star", "--tomograms", str(listed)) == 0
+    assert call(model, folder, "p.star", "--tomograms", str(listed)) == 0
+    listed.write_text(LIST.replace("141", "142"))
+    assert call(model, folder, "p.star", "--tomograms", str(listed)) == 1
+    assert "p.star: begin anew" in capsys.readouterr().err
+    twin = folder / "tomograms" / "twin.mrc"
+    twin.write_bytes((folder / "tomograms" / "TS_1_10.00Apx.mrc").read_bytes())
+    listed.write_text(LIST.replace("TS_1_10.00Apx", "twin"))
+    assert call(model, folder, "p.star", "--tomograms", str(listed)) == 1
+
+
+def test_what_was_refused_is_forgotten_with_its_file(model: Path, folder: Path) -> None:
+    (folder / "in" / "broken.mrc").write_bytes(b"no MRC")
+    assert call(model, folder, "in") == 1
+    (folder / "in" / "broken.mrc").unlink()
+    assert call(model, folder, "in") == 0
+    assert not (folder / "out" / "refused.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

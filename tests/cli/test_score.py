@@ -29,6 +29,17 @@ def test_picks(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert json.loads((tmp_path / "s.json").read_text())["classes"]["tric"]["f1"] == 1
 
 
+def test_two_names_of_one_tomogram_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    rows = TRUTH.replace("class,", "tomogram,class,").replace("\nr", "\nu,r").replace("\nt", "\nu,t")
+    (tmp_path / "truth.csv").write_text(rows)
+    (tmp_path / "found.csv").write_text(FOUND)
+    argv = ["score", str(tmp_path / "found.csv"), str(tmp_path / "truth.csv"), "--distance", "3"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main([*argv, "--same", "70S=ribosome"]) == 0
+    assert "warning: FOUND is of tomogram t, TRUTH of u: taken for one" in capsys.readouterr().err
+
+
 def test_no_picks_are_a_score_and_what_is_not_scored_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "truth.csv").write_text(TRUTH)
     (tmp_path / "found.csv").write_text(FOUND.splitlines()[0] + "\n")
@@ -130,6 +141,27 @@ def project(tmp_path: Path) -> Path:
 def score(project: Path, found: str, truth: str, *more: str, distance: str = "1.1") -> int:
     files = [str(project / found), str(project / truth)]
     return main(["score", *files, "--distance", distance, "--same", "ribosome=particle", *more])
+
+
+def test_tomograms_whose_files_have_one_name_stay_apart(project: Path) -> None:
+    """`rec.mrc` of two folders, their picks interchanged."""
+    star = {f"rlnTomoSize{axis}": [n] * 2 for axis, n in zip("ZYX", SIZE_PX, strict=True)}
+    star |= {"rlnTomoName": ["TS_1", "TS_2"], "rlnTomoReconstructedTomogram": [f"{n}/rec.mrc" for n in (1, 2)]}
+    star |= {"rlnTomoTiltSeriesPixelSize": [PIXEL] * 2, "rlnTomoTomogramBinning": [VOXEL / PIXEL] * 2}
+    (project / "two.star").write_text(star_text("global", star))
+    for n in (1, 2):
+        (project / str(n)).mkdir()
+        write_mrc(project / str(n) / "rec.mrc", np.zeros(SHAPE, np.float32), VOXEL)
+    values = index_to_star(PLACES[:2], "relion5", VOXEL, PIXEL, SIZE_PX)
+    for file, names in (("here", ["TS_1", "TS_2"]), ("there", ["TS_2", "TS_1"])):
+        columns: dict[str, list[object]] = {"rlnTomoName": list(names)}
+        columns |= {f"rlnCenteredCoordinate{axis}Angst": list(values[:, n]) for n, axis in enumerate("XYZ")}
+        (project / f"{file}.star").write_text(star_text("particles", columns))
+    for found, expected in (("here", 1.0), ("there", 0.0)):
+        argv = ["score", str(project / f"{found}.star"), str(project / "here.star"), "--distance", "1"]
+        argv += ["--tomograms", str(project / "two.star"), "--output", str(project / "s.json")]
+        assert main(argv) == 0
+        assert json.loads((project / "s.json").read_text())["macro_f1"] == expected
 
 
 @pytest.mark.parametrize("found", ["found.csv", "found_relion4.star", "found_relion5.star"])

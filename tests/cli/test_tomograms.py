@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mrcfile
@@ -182,6 +183,63 @@ def test_picks_of_other_calls_stay_in_the_lists(model: Path, folder: Path) -> No
         assert call("pick", model, folder, *more, inputs=f"in/{name}.mrc") == 0
     with (folder / "out" / "picks.csv").open() as stream:
         assert {row["tomogram"] for row in csv.DictReader(stream)} == {"a", "b"}
+
+
+def test_what_a_list_said_stays_with_its_tomograms(model: Path, folder: Path) -> None:
+    """Also where a later call names others, and where its own files lie beside another program's JSON."""
+    (folder / "tomograms.star").write_text(LIST.replace("TS_2 5.0 2.0 97 52 36 in/b.mrc\n", ""))
+    more = ["--format", "csv", "relion4", "relion5", "--min_score", "0.01", "--diameter", "membrane=40", "--no_picture"]
+    assert call("pick", model, folder, *more, inputs="tomograms.star") == 0
+    stars = [folder / "out" / f"particles_{kind}.star" for kind in ("relion4", "relion5")]
+    before = [star.read_text().splitlines() for star in stars]
+    (folder / "out" / "scores.json").write_text('{"classes": {}}')
+    assert call("pick", model, folder, *more, inputs="in/b.mrc") == 0
+    for star, lines in zip(stars, before, strict=True):
+        assert set(lines) <= set(star.read_text().splitlines())
+        assert set(read_star(star).columns["rlnTomoName"]) == {"TS_1", "b"}
+    (folder / "in" / "b.mrc").rename(folder / "in" / "TS_1.mrc")
+    assert call("pick", model, folder, *more, inputs="in/TS_1.mrc") == 1
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    read = TomogramReader.read
+
+    def slow(self: TomogramReader, tomogram: Tomogram, *rest: Any) -> Any:
+        reading = read(self, tomogram, *rest)
+        write_mrc(folder / "in" / "a.mrc", np.ones(SHAPE, np.float32), 10.0, overwrite=True)
+        return reading
+
+    monkeypatch.setattr(TomogramReader, "read", slow)
+    assert call("segment", model, folder, "--no_picture", inputs="in/a.mrc") == 1
+    assert "a.mrc: changed while it was read" in capsys.readouterr().err
+    assert not (folder / "out" / "a.json").exists()
+
+
+def test_what_another_process_has_finished_is_not_read_again(
+    model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    read, calls = TomogramReader.read, []
+
+    def meanwhile(self: TomogramReader, tomogram: Tomogram, *rest: Any) -> Any:
+        calls.append(tomogram.path.name)
+        if len(calls) == 1:
+            assert call("segment", model, folder, "--no_picture", inputs="in/b.mrc") == 0
+        return read(self, tomogram, *rest)
+
+    monkeypatch.setattr(TomogramReader, "read", meanwhile)
+    assert call("segment", model, folder, "--no_picture") == 0
+    assert calls == ["a.mrc", "b.mrc"]
+    assert "2/2 b: finished by another process" in capsys.readouterr().out
+
+
+def test_a_disk_without_room_is_told_first(
+    model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1 << 10))
+    assert call("segment", model, folder, inputs="in/a.mrc") == 1
+    assert "expected room for 0 MiB for a while, found 0" in capsys.readouterr().err
 
 
 def test_one_tomogram_is_every_tasks(model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,12 @@ def test_one_file_a_tomogram(tmp_path: Path) -> None:
     found = find_tomograms(tmp_path, ["TS_1", "TS_2"])
     assert {k: v.name for k, v in found.items()} == {"TS_1": "TS_1.mrc", "TS_2": "TS_2_10.00Apx.mrc"}
     assert find_tomograms(tmp_path, ["TS_4"])["TS_4"].name == "rec_TS_4_8Apx.mrc"
+    for other in (".TS_1.mrc", "TS_1.st", "TS_1.mrcs"):  # hidden, and tilt series
+        (tmp_path / other).touch()
+    assert find_tomograms(tmp_path, ["TS_1"])["TS_1"].name == "TS_1.mrc"
+    assert find_tomograms(tmp_path, ["Tomograms/TS_2/TS_2"])["Tomograms/TS_2/TS_2"].name == "TS_2_10.00Apx.mrc"
+    with pytest.raises(FileNotFoundError, match="of tomogram a/TS_1, found none"):  # which of the two is it?
+        find_tomograms(tmp_path, ["a/TS_1", "b/TS_1"])
     with pytest.raises(FileNotFoundError, match="of tomogram Position_1, found none"):  # it is Position_1_2's
         find_tomograms(tmp_path, ["Position_1"])
     with pytest.raises(FileNotFoundError, match=r"of tomogram TS_3, found rec_TS_3.mrc, rec_TS_3_10.00Apx.mrc"):

@@ -70,6 +70,14 @@ def test_added_columns_leave_every_other_byte(tmp_path: Path, newline: str) -> N
     assert read_star(out).columns["monaiCryoClassName"] == ["80S ribosome", "tric"]
 
 
+@pytest.mark.parametrize(
+    "name", ["data_001", "DATA_1", "save_x", "loop_", "stop_", "global_", "?", ".", "_a", "a#b", "it's"]
+)
+def test_names_that_mean_something_in_star_files_come_back(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, star_text("particles", {"rlnTomoName": [name, "TS_1"], "rlnCoordinateX": [1.0, 2.0]}))
+    assert read_star(path).columns["rlnTomoName"] == [name, "TS_1"]
+
+
 def test_a_column_that_is_there_is_replaced_in_place(tmp_path: Path) -> None:
     star = read_star(written(tmp_path, RELION))
     assert star.with_columns({"rlnClassNumber": [2, 3]}) == RELION.replace(

@@ -41,8 +41,22 @@ def test_tomograms_are_apart() -> None:
     assert score_tomograms({"t": found["t"]}, {"t": truth["t"]}, 5.0) == score_detections(
         PICKS, ["r"] * 4, TRUE, ["r"] * 4, 5.0, scores=[0.5, 0.9, 0.7, 0.8]
     )
-    with pytest.raises(ValueError, match=r"positions must lie within 1e\+09 of 0, got 1e\+300"):
+    with pytest.raises(ValueError, match=r"picks must lie within 1e\+09 of 0, got 1e\+300"):
         score_tomograms({"t": ([[1e300, 0, 0]], ["r"], [1])}, truth, 5.0)
+
+
+def test_equal_scores_have_no_order() -> None:
+    """The nearest pairs come first, whichever pick stands first."""
+    truth, picks = [[0, 0, 0], [4, 0, 0]], np.array([[1, 0, 0], [-3, 0, 0]])
+    assert match_points(picks, truth, 4.0, [1.0, 1.0])[0].tolist() == [0, -1]
+    assert match_points(picks[::-1], truth, 4.0, [1.0, 1.0])[0].tolist() == [-1, 0]
+    assert match_points(picks[::-1], truth, 4.0)[0].tolist() == [0, 1]  # in the order given
+
+
+def test_a_distance_is_reached_in_every_tomogram() -> None:
+    truth = {name: ([[25.0, 0, 0]], ["r"]) for name in ("t", "u", "v")}
+    found = {name: ([[17.0, 0, 0]], ["r"], [1.0]) for name in truth}
+    assert score_tomograms(found, truth, 8.0).classes["r"].n_matched == 3
 
 
 def test_f_beta_weighs_recall() -> None:
