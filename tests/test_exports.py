@@ -14,7 +14,7 @@ import monai_cryo
 ROOMS = [info.name for info in pkgutil.iter_modules(monai_cryo.__path__) if info.ispkg]
 
 INSIDE = {
-    "bundle": {"builder.*", "command.*", "expression.*", "limits.*"},
+    "bundle": {"builder.*", "command.*", "expression.*", "limits.*", "overrides.is_constant", "overrides.references"},
     "cli": {
         f"{verb}.*"
         for verb in (

@@ -84,7 +84,7 @@ def check_overrides(argv: Sequence[str]) -> None:
     config = ConfigParser.load_config_files(command.files)
     if command.words and top(command.words[0]) not in config:
         raise ValueError(f"nothing to run is called {command.words[0]!r}{near(command.words[0], config)}")
-    read = _references(config) | _references(command.options)
+    read = references(config) | references(command.options)
     _check_files(command.files, read)
     for name, text in command.options.items():
         if top(name) not in config and top(name) not in _OF_MONAI:
@@ -94,7 +94,7 @@ def check_overrides(argv: Sequence[str]) -> None:
         if top(name) in _OF_MONAI:
             continue
         _check_value(name, text, config)
-        if _is_constant(config[top(name)]) and top(name) not in read | _UNREAD:
+        if is_constant(config[top(name)]) and top(name) not in read | _UNREAD:
             raise ValueError(f"--{name} has no effect: nothing in {', '.join(command.files)} reads it")
     _check_words(command)
 
@@ -105,7 +105,7 @@ def _check_files(files: Sequence[str], read: set[str]) -> None:
     for file in files:
         content = ConfigParser.load_config_file(file)
         for name, value in content.items():
-            if earlier and name.isidentifier() and name not in read | _LAID_OVER and _is_constant(value):
+            if earlier and name.isidentifier() and name not in read | _LAID_OVER and is_constant(value):
                 raise ValueError(f"{file}: nothing reads {name}{near(name, (earlier | read) - {name})}")
         earlier |= set(content)
 
@@ -175,21 +175,21 @@ def _is_positive(text: str) -> bool:
         return is_expression(text)
 
 
-def _is_constant(value: Any) -> bool:
+def is_constant(value: Any) -> bool:
     """Whether a top-level entry is a constant to be read by others, and no expression, object or list of steps."""
     if isinstance(value, list):
-        return all(_is_constant(v) for v in value)
+        return all(is_constant(v) for v in value)
     if isinstance(value, dict):
-        return "_target_" not in value and all(_is_constant(v) for v in value.values())
+        return "_target_" not in value and all(is_constant(v) for v in value.values())
     return not is_expression(value)
 
 
-def _references(value: Any) -> set[str]:
+def references(value: Any) -> set[str]:
     """Top-level names that expressions and references in a config speak of."""
     if isinstance(value, dict):
-        return set().union(*(_references(v) for v in value.values())) if value else set()
+        return set().union(*(references(v) for v in value.values())) if value else set()
     if isinstance(value, list):
-        return set().union(*(_references(v) for v in value)) if value else set()
+        return set().union(*(references(v) for v in value)) if value else set()
     if is_expression(value):
         return set(re.findall(r"[@%]([A-Za-z_]\w*)", value))
     return set()

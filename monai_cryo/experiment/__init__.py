@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monai_cryo.experiment.command import run_experiment
 from monai_cryo.experiment.figures import draw_figures
-from monai_cryo.experiment.plan import Arm, Plan, Run, Scale, build_config, check_classes, read_plan, write_config
+from monai_cryo.experiment.plan import Arm, Plan, Run, Scale, build_config, load_library, read_plan, write_config
 from monai_cryo.experiment.recipes import RECIPES, Recipe, load_without, read_configs, read_recipe
 from monai_cryo.experiment.report import Score, read_scores, write_report
 from monai_cryo.experiment.scoring import THRESHOLDS, find_examples, score_model, score_run
@@ -23,11 +23,11 @@ __all__ = [
     "Scale",
     "Score",
     "build_config",
-    "check_classes",
     "draw_figures",
     "find_examples",
     "find_real_sets",
     "is_trained",
+    "load_library",
     "load_set",
     "load_without",
     "read_configs",

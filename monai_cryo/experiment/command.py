@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from monai_cryo.experiment.figures import draw_figures
-from monai_cryo.experiment.plan import build_config, check_classes, read_plan, write_config
+from monai_cryo.experiment.plan import build_config, load_library, read_plan, write_config
 from monai_cryo.experiment.report import read_scores, write_report
 from monai_cryo.experiment.scoring import score_run
 from monai_cryo.experiment.sets import REAL_SETS, find_real_sets, write_simulated_sets
 from monai_cryo.experiment.training import is_trained, train_run
-from monai_cryo.templates import load_templates
+from monai_cryo.io.folder import hold_folder
 
 __all__ = ["run_experiment"]
 
@@ -69,9 +69,8 @@ def run_experiment(
         raise ValueError(f"scale must be one of {', '.join(planned.scales)}, got {scale!r}")
     runs = planned.runs(output, arms, seeds)
     configs = {run.arm.name: build_config(run.arm, planned.scales[scale], templates) for run in runs}
-    libraries = {run.arm.name: load_templates(configs[run.arm.name]["templates"]) for run in runs}
-    for name, config in configs.items():
-        check_classes(name, config)
+    libraries = {name: load_library(name, config) for name, config in configs.items()}
+    hold_folder(output)
     for run in runs:
         write_config(run, configs[run.arm.name], libraries[run.arm.name].digest())
 

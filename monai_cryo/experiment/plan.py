@@ -11,10 +11,13 @@ import yaml
 from monai.bundle import ConfigParser
 
 from monai_cryo._refusals import find_refusal
+from monai_cryo.bundle.command import top
+from monai_cryo.bundle.overrides import is_constant, references
 from monai_cryo.experiment.recipes import read_configs
 from monai_cryo.io.atomic import write_text
+from monai_cryo.templates.library import TemplateLibrary
 
-__all__ = ["Arm", "Plan", "Run", "Scale", "build_config", "check_classes", "read_plan", "write_config"]
+__all__ = ["Arm", "Plan", "Run", "Scale", "build_config", "load_library", "read_plan", "write_config"]
 
 _PLAN = Path(__file__).parent / "plan.yaml"
 
@@ -184,7 +187,7 @@ def build_config(arm: Arm, scale: Scale, templates: str | None = None) -> dict[s
     Raises
     ------
     ValueError
-        If an option is of no config.
+        If an option is of no config, or one of the arm's own is read by nothing.
     """
     parser = read_configs([*arm.configs, *scale.configs])
     library = {} if templates is None else {"templates": templates, "validation_library": "$@split[1]"}
@@ -192,11 +195,16 @@ def build_config(arm: Arm, scale: Scale, templates: str | None = None) -> dict[s
         if name not in parser:
             raise ValueError(f"arm {arm.name} sets {name}, which none of its configs has: {', '.join(arm.configs)}")
         parser[name] = value
+    read = references(parser.config)
+    for name in arm.options:
+        if is_constant(parser.config[top(name)]) and top(name) not in read:
+            files = ", ".join(arm.configs)
+            raise ValueError(f"arm {arm.name} sets {name}, which nothing in its configs reads: {files}")
     return {name: value for name, value in parser.config.items() if name != parser.meta_key}
 
 
-def check_classes(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse an arm whose library cannot be split as it says, or whose model would be chosen on other classes.
+def load_library(name: str, config: Mapping[str, Any]) -> TemplateLibrary:
+    """Load the library of an arm; refuse one that cannot be split as it says, or whose model others would choose.
 
     Raises
     ------
@@ -205,6 +213,7 @@ def check_classes(name: str, config: Mapping[str, Any]) -> None:
     """
     parser = ConfigParser(dict(config))
     try:
+        library: TemplateLibrary = parser.get_parsed_content("library")
         trained = parser.get_parsed_content("split")[0].classes
         judged = parser.get_parsed_content("validation_library").classes
     except RuntimeError as error:  # MONAI wraps what an expression raises
@@ -216,6 +225,7 @@ def check_classes(name: str, config: Mapping[str, Any]) -> None:
         raise ValueError(
             f"arm {name} trains on {', '.join(trained)}, but its model would be chosen on {', '.join(judged)}"
         )
+    return library
 
 
 def write_config(run: Run, config: Mapping[str, Any], library: str) -> None:

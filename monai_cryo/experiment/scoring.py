@@ -14,6 +14,7 @@ from monai_cryo.experiment.recipes import read_configs
 from monai_cryo.experiment.sets import LabelledSet
 from monai_cryo.handlers import PredictionGallery
 from monai_cryo.io.atomic import write_text
+from monai_cryo.io.digest import sha256
 from monai_cryo.visualize.predictions import Example
 
 __all__ = ["THRESHOLDS", "find_examples", "score_model", "score_run"]
@@ -23,13 +24,19 @@ THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def score_run(run: Run, sets: list[LabelledSet]) -> None:
-    """Score a trained run on every set whose classes it knows, into ``scores/SET.json``; what is there is kept."""
-    classes = read_model(run.model).classes
+    """Score a trained run on every set whose classes it knows, into ``scores/SET.json``.
+
+    What is there of this very model and list of samples is kept.
+    """
+    classes, model = read_model(run.model).classes, sha256(run.model)
     for entry in sets:
         path = run.folder / "scores" / f"{entry.name}.json"
-        if path.is_file() or not set(entry.classes) <= set(classes):
+        if not set(entry.classes) <= set(classes):
             continue
-        scores = {"set": entry.name, "title": entry.title, "true_classes": entry.classes}
+        of = {"model": model, "dataset": sha256(entry.folder / "dataset.json")}
+        if path.is_file() and of.items() <= json.loads(path.read_text(encoding="utf-8")).items():
+            continue
+        scores = {"set": entry.name, "title": entry.title, "true_classes": entry.classes, **of}
         scores |= score_model(run.model, entry)
         path.parent.mkdir(exist_ok=True)
         write_text(path, json.dumps(scores, indent=1) + "\n")
@@ -59,7 +66,8 @@ def find_examples(model: Path, entry: LabelledSet, per_class: int = 1) -> list[E
     evaluator = parser.get_parsed_content("evaluator")
     gallery.attach(evaluator)
     evaluator.run()
-    return [example for n in sorted(gallery.examples) for example in gallery.examples[n]]
+    order = sorted(gallery.examples, key=lambda n: entry.classes.index(network.classes[n]))  # whatever the model's
+    return [example for n in order for example in gallery.examples[n]]
 
 
 def _evaluation(model: Path, entry: LabelledSet) -> ConfigParser:

@@ -13,14 +13,17 @@ __all__ = ["is_trained", "train_run"]
 
 
 def is_trained(run: Run, max_epochs: int) -> bool:
-    """Tell whether a run has all its epochs and its model."""
+    """Tell whether a run has all its epochs and its model; one that has lost its model is to begin anew."""
     checkpoint = run.folder / "checkpoint.pt"
-    if not (checkpoint.is_file() and run.model.is_file()):
+    if not checkpoint.is_file():
         return False
     try:
-        return bool(read_saved(checkpoint)["done"]["epoch"] >= max_epochs)
+        done = bool(read_saved(checkpoint)["done"]["epoch"] >= max_epochs)
     except (ValueError, TypeError, KeyError):  # the training says what is wrong with it
         return False
+    if done and not run.model.is_file():  # there is nothing to go on with, and the model cannot be had from it
+        checkpoint.unlink()
+    return done and run.model.is_file()
 
 
 def train_run(run: Run) -> None:

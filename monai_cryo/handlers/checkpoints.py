@@ -98,10 +98,17 @@ class Checkpoints(Described):
         if self.resume is not None:
             self.load(engine, self.resume)
         self._hold()
+        if (self.resume is None or self.resume.resolve() != self.path.resolve()) and idist.get_rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._set_aside)
         if self.minutes is not None:
             # where all handlers of the last iteration, whatever their order, have had their turn
             engine.add_event_handler(Events.GET_BATCH_STARTED, self._save_if_due)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def _set_aside(self) -> None:
+        """Keep an earlier run's checkpoint under another name: `--resume auto` is to go on with this one."""
+        if self.path.is_file():
+            self.path.replace(self.path.with_stem(f"{self.path.stem}_before"))
 
     def _hold(self) -> None:
         if idist.get_rank() == 0:

@@ -26,9 +26,16 @@ class Validation(Described, ValidationHandler):
         MONAI evaluator.
     interval
         Epochs.
+
+    Raises
+    ------
+    ValueError
+        If the interval is no whole number from 1 on.
     """
 
     def __init__(self, validator: Evaluator, interval: int) -> None:
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise ValueError(f"val_interval must be a whole number >= 1, got {interval!r}")
         super().__init__(interval, validator)
 
     def attach(self, engine: Engine) -> None:

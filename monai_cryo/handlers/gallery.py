@@ -34,6 +34,8 @@ class PredictionGallery(Described):
         Write the PNG only when the evaluated model has been saved as the best one (:class:`~.best.KeepBest`).
     voxel_size
         Å, for the scale; None: none is drawn.
+    epoch_length
+        Iterations of an epoch: the picture stands at the iteration, as scalars do.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class PredictionGallery(Described):
         threshold: float = 0.5,
         best_only: bool = False,
         voxel_size: float | None = None,
+        epoch_length: int = 1,
     ) -> None:
         self.classes, self.path, self.writer, self.voxel_size = classes, path, writer, voxel_size
         self.per_class, self.threshold, self.best_only = per_class, threshold, best_only
+        self.epoch_length = epoch_length
         self.examples: dict[int, list[Example]] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -91,7 +95,8 @@ class PredictionGallery(Described):
     def log(self, engine: Engine) -> None:
         """Give the picture to TensorBoard."""
         if self.writer is not None and self.examples:
-            self.writer.add_image("predictions", figure_to_array(self._draw()), engine.state.epoch, dataformats="HWC")
+            step = engine.state.epoch * self.epoch_length
+            self.writer.add_image("predictions", figure_to_array(self._draw()), step, dataformats="HWC")
 
     def _draw(self) -> Any:
         return draw_predictions([e for true in sorted(self.examples) for e in self.examples[true]])

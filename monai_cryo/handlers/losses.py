@@ -10,7 +10,7 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
 from monai_cryo._described import Described
@@ -52,7 +52,12 @@ class TrainingLoss(Described):
         """
         if getattr(engine, "amp", False):
             raise ValueError("the trainer's amp must be false: --precision bfloat16 computes in half the precision")
+        engine.add_event_handler(Events.STARTED, self._forget)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def _forget(self) -> None:
+        if idist.get_rank() == 0:
+            self.path.unlink(missing_ok=True)  # an earlier run's
 
     @torch.no_grad()
     def __call__(self, engine: Engine) -> None:

@@ -10,8 +10,8 @@ from monai_cryo._described import Described
 class LazySummaryWriter(Described):
     """``torch.utils.tensorboard.SummaryWriter``, made when it is first used: a refused run leaves no event file.
 
-    A run that goes on sets `purge_step` before: what the killed run had logged from that iteration on, and is done
-    anew, is then hidden.
+    What an earlier run logged in this folder is then hidden; one that goes on sets `purge_step` before, to where what
+    it does anew begins.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ class LazySummaryWriter(Described):
 
     def __init__(self, log_dir: str) -> None:
         self.log_dir = log_dir
-        self.purge_step: int | None = None
+        self.purge_step = 0  # an earlier run's log in this folder is no part of this one
 
     def __getattr__(self, name: str) -> Any:
         """Make the writer, once, and hand on to it."""

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from monai_cryo.experiment import (
     load_set,
     read_plan,
     score_model,
+    score_run,
     train_run,
 )
 
@@ -92,6 +94,12 @@ def test_scores_are_those_of_the_best_model(trained):
     kept = json.loads((run.folder / "scores" / "paper.json").read_text())
     assert kept["n"] == 5
     assert score_model(run.model, entry)["by_threshold"] == kept["by_threshold"]
+    path = run.folder / "scores" / "paper.json"
+    for other in ({"n": 9}, {"n": 9, "model": "another"}, {"n": 9, "dataset": "another"}):  # its own are kept
+        path.write_text(json.dumps(kept | other))
+        score_run(run, [replace(entry, name="paper")])
+        assert json.loads(path.read_text())["n"] == (9 if len(other) == 1 else 5)
+    path.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 @pytest.mark.slow
@@ -125,6 +133,7 @@ def test_a_training_cut_off_goes_on(trained, tmp_path):
     assert (checkpoint["done"]["epoch"], checkpoint["done"]["iteration"]) == (3, 6)
     run.model.unlink()
     assert not is_trained(run, 3)
+    assert not (run.folder / "checkpoint.pt").exists()  # of a whole training without its model nothing can be had
 
 
 @pytest.mark.slow
@@ -160,6 +169,8 @@ def test_examples_are_the_first_of_each_class(trained):
     entry = LabelledSet("x", "x", trained / "sets" / "paper", ("ribosome", "proteasome", "tric", "membrane"))
     examples = find_examples(run.model, entry)
     assert [example.true_class for example in examples] == list(entry.classes)
+    turned = LabelledSet("x", "x", entry.folder, entry.classes[::-1])  # whatever the order of the model's own
+    assert [example.true_class for example in find_examples(run.model, turned)] == list(turned.classes)
     assert all(example.mask.any() for example in examples)
 
 

@@ -10,7 +10,7 @@ import yaml
 from monai.bundle import ConfigParser
 from scipy import ndimage
 
-from monai_cryo.experiment import Arm, Run, build_config, check_classes, read_plan, write_config
+from monai_cryo.experiment import Arm, Run, build_config, load_library, read_plan, write_config
 
 PLAN = read_plan()
 TOLD = {
@@ -135,6 +135,14 @@ def test_an_option_that_no_config_has_is_refused():
         build_config(arm, PLAN.scales["quick"])
 
 
+@pytest.mark.parametrize("option", [{"snr_region": "mask"}, {"missing_angle_deg": [0, 0]}, {"standardize": "batch"}])
+def test_an_option_that_nothing_reads_is_refused(option):
+    """Its arm would train as its base does, and the difference be taken for an effect."""
+    build_config(Arm("paper", ("train",), option), PLAN.scales["quick"])
+    with pytest.raises(ValueError, match=r"arm odd sets .*, which nothing in its configs reads: train, robust"):
+        build_config(Arm("odd", ("train", "robust"), option), PLAN.scales["quick"])
+
+
 def test_other_templates_choose_their_own_model():
     config = build_config(PLAN.arms["robust"], PLAN.scales["quick"], "mine.yaml")
     assert (config["templates"], config["validation_library"]) == ("mine.yaml", "$@split[1]")
@@ -156,13 +164,14 @@ def test_arms_that_cannot_be_trained_on_a_library_are_refused_first(tmp_path):
     (tmp_path / "mine.yaml").write_text("classes: {a: {procedural: membrane}, background: {procedural: background}}")
     for name in ("robust", "one_ribosome", "no_background"):
         config = build_config(PLAN.arms[name], PLAN.scales["quick"])
-        check_classes(name, config)
+        library = load_library(name, config)
+        assert ("background" in library.classes) == (name != "no_background")
     config = build_config(PLAN.arms["one_ribosome"], PLAN.scales["quick"], str(tmp_path / "mine.yaml"))
     with pytest.raises(ValueError, match="arm one_ribosome: unknown structure"):
-        check_classes("one_ribosome", config)
+        load_library("one_ribosome", config)
     config = build_config(PLAN.arms["no_background"], PLAN.scales["quick"], str(tmp_path / "mine.yaml"))
     with pytest.raises(ValueError, match="arm no_background trains on a, but its model would be chosen on ribosome"):
-        check_classes("no_background", config)
+        load_library("no_background", config)
 
 
 @pytest.mark.parametrize("text", ["", "scales: 3", "a: [", "scales: {}\narms: {}\nablation: {base: robust, arms: {}}"])

@@ -67,6 +67,12 @@ def test_a_resumed_engine_goes_on_with_the_next_indices():
     assert seen == list(range(8, 12))
 
 
+@pytest.mark.parametrize("interval", [0, -1, 1.5, True, "2"])
+def test_validations_come_every_few_whole_epochs(interval):
+    with pytest.raises(ValueError, match="val_interval must be a whole number >= 1, got"):
+        Validation(None, interval)
+
+
 def test_the_table_shows_what_the_json_holds():
     table = metrics_table(METRICS)
     assert "ribosome         2   0.500  0.500       1     1" in table
@@ -160,7 +166,7 @@ def test_gallery_keeps_a_few_of_each_class_and_draws_them(tmp_path):
         }
 
     writer, engine = Writer(), Engine(step)
-    gallery = PredictionGallery(["a", "b"], str(tmp_path / "p.png"), writer, per_class=2)
+    gallery = PredictionGallery(["a", "b"], str(tmp_path / "p.png"), writer, per_class=2, epoch_length=50)
     gallery.attach(engine)
     engine.run([0, 1])
     kept = gallery.examples
@@ -170,4 +176,4 @@ def test_gallery_keeps_a_few_of_each_class_and_draws_them(tmp_path):
     assert int(kept[0][0].predicted_mask.sum()) == 27
     assert (tmp_path / "p.png").stat().st_size > 5000
     (name, shape, dtype, step_, formats), *_ = writer.images
-    assert (name, shape[2], str(dtype), step_, formats) == ("predictions", 3, "uint8", 1, "HWC")
+    assert (name, shape[2], str(dtype), step_, formats) == ("predictions", 3, "uint8", 50, "HWC")

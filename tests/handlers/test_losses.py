@@ -100,6 +100,12 @@ def test_what_is_no_number_stops_before_the_weights_change(tmp_path, spoil, mess
     assert torch.equal(again, images[1])
 
 
+def test_an_earlier_runs_batch_is_forgotten(tmp_path):
+    (tmp_path / "not_finite.json").write_text("{}")
+    trainer(tmp_path).engine.run()
+    assert not (tmp_path / "not_finite.json").exists()
+
+
 def test_scaled_gradients_are_refused(tmp_path):
     engine = trainer(tmp_path)
     engine.amp = True

@@ -289,6 +289,33 @@ def test_the_log_is_whole_up_to_the_checkpoint_and_tells_nothing_twice(tmp_path,
     assert [event.value for event in events] == pytest.approx([loss for _, loss in whole.log], rel=1e-6)
 
 
+def test_a_run_begun_anew_does_not_go_on_with_an_earlier_one(tmp_path):
+    """Killed before its first checkpoint it begins again; the earlier run's checkpoint is set aside."""
+    training(tmp_path, max_epochs=2)
+    earlier = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def die(engine):
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda: (_ for _ in ()).throw(KilledError))
+
+    with pytest.raises(KilledError):
+        training(tmp_path, max_epochs=2, lr=0.2, handlers=[die])
+    assert (tmp_path / "checkpoint_before.pt").read_bytes() == earlier
+    whole = training(tmp_path / "whole", max_epochs=2, lr=0.2)
+    assert training(tmp_path, max_epochs=2, lr=0.2, resume="auto").log == whole.log
+
+
+def test_the_log_tells_of_the_last_run_alone(tmp_path, monkeypatch):
+    """Of two that were killed before a checkpoint, and of one begun anew."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+    for value in (1.0, 2.0):
+        writer = LazySummaryWriter(str(tmp_path))
+        for step in (1, 2, 3):
+            writer.add_scalar("loss", value, step)
+        writer.close()
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in events] == [(1, 2.0), (2, 2.0), (3, 2.0)]
+
+
 @pytest.mark.parametrize("schedule", [None, one_cycle, step_down])
 def test_a_resumed_run_is_the_run_it_would_have_been(tmp_path, schedule):
     """Losses with dropout and shuffling, rates, weights and averages, bit for bit."""
