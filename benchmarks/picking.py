@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pickers import blobs, one_template
 
 from monai_cryo.bundle import bundle_root, read_model
+from monai_cryo.cli.parser import add_by_class
 from monai_cryo.inferers import (
     MIN_SCORE,
     TomogramReader,
@@ -136,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("truth", type=Path, help="CSV with class, x, y, z in voxels")
     parser.add_argument("tomograms", type=Path, nargs="+", help="MRC, plain or .gz, of one specimen")
     parser.add_argument("--model", type=Path, help="default: the one the bundle ships")
-    parser.add_argument("--absent", nargs="+", default=[], help="classes that the specimen does not have")
+    add_by_class(parser, "--abundance", "X", "how common a class is; default: as the model says")
     parser.add_argument("--name", default="ribosome", help="class of the model; %(default)s")
     parser.add_argument("--true_class", default="ribosome", help="its name in TRUTH; %(default)s")
     parser.add_argument("--structure", default="4v4r", help="embedded structure to correlate with; %(default)s")
@@ -161,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     host = machine()
     show_machine(host)
     library = load_templates("robust")
-    model = read_model(options.model or bundle_root() / "models" / "model.pt", options.absent)
+    model = read_model(options.model or bundle_root() / "models" / "model.pt", dict(options.abundance))
     diameters = particle_diameters(model.classes, library)
     reader = TomogramReader(model, diameters, device=options.device, flips=options.flips)
     known = read_picks_csv(options.truth)

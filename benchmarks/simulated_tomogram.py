@@ -39,11 +39,14 @@ class Scene:
         (N, 3) indices (z, y, x).
     names
         Their classes, or ``"distractors"``; N.
+    labels
+        (D, H, W) int8: 1 + the library's class of what fills a voxel, 0 where that is nothing or no class.
     """
 
     image: NDArray[np.float32]
     places: NDArray[np.float64]
     names: list[str]
+    labels: NDArray[np.int8]
 
 
 def simulate_scene(library: TemplateLibrary, kind: str, seed: int, number: int, shape: tuple[int, int, int]) -> Scene:
@@ -64,6 +67,7 @@ def simulate_scene(library: TemplateLibrary, kind: str, seed: int, number: int, 
     depth, height, width = shape
     box = (depth, height, width + 2 * MARGIN)
     density, occupied = _membranes(box, library.voxel_size, state)
+    labels = occupied.to(torch.int8) * (1 + library.classes.index("membrane"))
     half = np.array([SPECIMEN * depth / 2 - 10, height / 2, box[2] / 2])  # where centres lie: whole particles along z
     count = round(state.uniform(*CROWD) * SPECIMEN * math.prod(box))
     placed, names = np.empty((0, 3)), []
@@ -72,8 +76,11 @@ def simulate_scene(library: TemplateLibrary, kind: str, seed: int, number: int, 
         tries = state.uniform(-half, half, (TRIES, 3)).round()
         away = np.linalg.norm(tries[:, None] - placed, axis=2).min(1, initial=np.inf)
         tries = tries[away >= NEAREST]
+        before = occupied.clone()
         taken = pack_(density, occupied, particle, inside, torch.from_numpy(tries).long(), 0.03)
         if taken >= 0:
+            if name in library.classes:
+                labels[occupied & ~before] = 1 + library.classes.index(name)
             placed, names = np.vstack([placed, tries[taken]]), [*names, name]
 
     field = RandDensityField(float(state.uniform(0.05, 0.3)), points=9)
@@ -89,7 +96,8 @@ def simulate_scene(library: TemplateLibrary, kind: str, seed: int, number: int, 
     image = imaging.apply(batch, [imaging.draw(state)])[0, 0].numpy()
     places = placed + np.array(shape) // 2  # centre stays on centre
     seen = ((places >= 0) & (places <= np.array(shape) - 1)).all(1)
-    return Scene(image, places[seen], [name for name, s in zip(names, seen, strict=True) if s])
+    kept = [name for name, s in zip(names, seen, strict=True) if s]
+    return Scene(image, places[seen], kept, labels[:, :, MARGIN : MARGIN + width].numpy())
 
 
 def _population(

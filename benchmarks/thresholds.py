@@ -1,4 +1,4 @@
-"""F1 of picks at every threshold, in tomograms whose particles are all known: a default needs no real labels.
+"""F1 of picks, and of labels, at every threshold, in tomograms of which all is known: a default needs no real labels.
 
     python benchmarks/thresholds.py --model MODEL --scenes 3 --seed 0 --work DIR
     python benchmarks/thresholds.py --model MODEL --deepfinder DIR --templates examples/deepfinder/templates.yaml
@@ -6,7 +6,8 @@
 The first simulates specimens of structures that no model trains on: cells, which have all the classes, and bacteria,
 which have ribosomes alone. Each is read as `pick` reads it; a bacterium as if nothing were known of it, and told which
 classes are absent. The second reads the tomograms of a folder, each beside its labels, whose codes are the classes of
-`dataset.json` in order. Particles, picks and matches are counted over all tomograms.
+`dataset.json` in order. Particles, picks and matches are counted over all tomograms; of labels voxels are, in
+simulated ones, and their F1 is what is else called Dice.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from scipy.spatial import cKDTree
 from simulated_tomogram import KINDS, simulate_scene
 
 from monai_cryo.bundle import TrainedModel, bundle_root, read_model
-from monai_cryo.inferers import MIN_SCORE, TomogramReader, particle_diameters
+from monai_cryo.cli.parser import add_by_class
+from monai_cryo.inferers import LABEL_THRESHOLD, MIN_SCORE, Reading, TomogramReader, particle_diameters
 from monai_cryo.io import Picks, Tomogram, open_tomogram, read_picks_csv, write_mrc, write_picks_csv
 from monai_cryo.io.atomic import csv_text, write_text
 from monai_cryo.metrics import match_points
-from monai_cryo.templates import load_templates
+from monai_cryo.templates import TemplateLibrary, load_templates
 from monai_cryo.visualize.tomogram import draw_tomogram
 
 THRESHOLDS = np.linspace(0.02, 0.98, 97)
@@ -94,30 +96,51 @@ def score(
     return result
 
 
+def score_labels(reading: Reading, truth: NDArray[np.int8], known: Sequence[str], classes: Sequence[str]) -> Scores:
+    """Count the voxels of each class: labelled rightly, labelled, and there.
+
+    `truth` holds 1 + the class's index among `known`, the reading's classes are `classes`.
+    """
+    best = np.stack([np.asarray(m) for m in reading.maps])
+    winner, value = best.argmax(0), best.max(0)
+
+    def above(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+        values = np.sort(value[which])
+        return np.asarray(len(values) - np.searchsorted(values, THRESHOLDS - 1e-4), np.int64)
+
+    result = {}
+    for k, name in enumerate(classes):
+        there = truth == 1 + known.index(name) if name in known else np.zeros(truth.shape, bool)
+        result[name] = Counts(above((winner == k) & there), above(winner == k), int(there.sum()))
+    return result
+
+
 def as_picks(places: NDArray[np.float64], names: list[str], voxel_size: float, shape: tuple[int, int, int]) -> Picks:
     """Return known particles as picks of score 1."""
     ones = np.ones(len(names))
     return Picks(places, names, ones, ones.astype(int), voxel_size, shape)
 
 
-def simulated(options: argparse.Namespace, folder: Path, kind: str, number: int) -> tuple[Tomogram, Any, list[str]]:
-    """Return a simulated tomogram, its places and names; from the folder where it was made before."""
+def simulated(
+    options: argparse.Namespace, library: TemplateLibrary, folder: Path, kind: str, number: int
+) -> tuple[Tomogram, Any, list[str], NDArray[np.int8]]:
+    """Return a simulated tomogram, its places, names and labels; from the folder where it was made before."""
     shape = QUICK_SHAPE if options.quick else SHAPE
     file = folder / f"{kind}_{'x'.join(map(str, shape))}_seed{options.seed}_{number}.mrc"
-    truth = file.with_suffix(".csv")
-    if not (file.is_file() and truth.is_file()):
-        library = load_templates("unseen")
+    truth, labels = file.with_suffix(".csv"), file.with_name(f"{file.stem}_labels.mrc")
+    if not (file.is_file() and truth.is_file() and labels.is_file()):
         scene = simulate_scene(library, kind, options.seed, number, shape)
         write_mrc(file, scene.image, library.voxel_size, overwrite=True)
         picks = as_picks(scene.places, scene.names, library.voxel_size, shape)
         write_picks_csv(truth, {file.stem: picks})
+        write_mrc(labels, scene.labels, library.voxel_size, overwrite=True)
     places, names, _ = read_picks_csv(truth)[file.stem]
-    return open_tomogram(file), places, names
+    return open_tomogram(file), places, names, np.asarray(open_tomogram(labels).data)
 
 
 def study_simulated(options: argparse.Namespace, model: TrainedModel, folder: Path) -> Iterator[Ways]:
     """Read every scene in every way; yield the scores after each number."""
-    diameters = particle_diameters(model.classes, load_templates("robust"))
+    diameters, library = particle_diameters(model.classes, load_templates("robust")), load_templates("unseen")
     needed = list(dict.fromkeys(name for present in KINDS.values() for name in present))
     if not set(needed) <= set(diameters):
         raise SystemExit(f"the scenes hold {', '.join(needed)}, the model has {', '.join(model.classes)}")
@@ -137,23 +160,25 @@ def study_simulated(options: argparse.Namespace, model: TrainedModel, folder: Pa
 
     for number in range(1 if options.quick else options.scenes):
         for kind, present in KINDS.items():
-            tomogram, places, names = simulated(options, folder, kind, number)
+            tomogram, places, names, labels = simulated(options, library, folder, kind, number)
             absent = tuple(name for name in diameters if name not in present)
             for told in dict.fromkeys([(), absent]):
                 began = time.perf_counter()
                 if told not in readers:
-                    readers[told] = TomogramReader(
-                        model.without(told), diameters, device=options.device, flips=options.flips
-                    )
+                    known = model.with_abundance(dict.fromkeys(told, 0))
+                    readers[told] = TomogramReader(known, diameters, device=options.device, flips=options.flips)
                 reader = readers[told]
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
                     reading = reader.read(tomogram, scratch)
                     found = reading.picks(reader.diameters_a, min_score=THRESHOLDS[0])
                     add(f"{kind}, absent told" if told else kind, number, found, places, names)
+                    if not told:
+                        voxels = score_labels(reading.reading, labels, library.classes, model.classes)
+                        ways.setdefault(f"{kind}, labels", []).append(voxels)
                     if options.work is not None and not told:
-                        known = np.array([name in present for name in names])
+                        inside = np.array([name in present for name in names])
                         true = [name for name in names if name in present]
-                        shown = as_picks(places[known], true, tomogram.voxel_size, found.shape)
+                        shown = as_picks(places[inside], true, tomogram.voxel_size, found.shape)
                         title = f"{kind}, scene {number}: labels as read, circles as they are"
                         figure = draw_tomogram(reading, shown, diameters, title)
                         figure.savefig(folder / f"{kind}_{number}.png", dpi=100)
@@ -208,10 +233,11 @@ def at(values: NDArray[np.float64], threshold: float) -> float:
     return float(values[int(np.abs(THRESHOLDS - threshold).argmin())])
 
 
-def summary(ways: Ways, default: float, curve: Path | None) -> list[dict[str, Any]]:
+def summary(ways: Ways, min_score: float, curve: Path | None) -> list[dict[str, Any]]:
     """Sum over tomograms; for each way and class, and the mean of classes: F1 at the default and at best."""
     rows, lines = [], []
     for way, tomograms in ways.items():
+        default = LABEL_THRESHOLD if way.endswith(", labels") else min_score
         names = dict.fromkeys(name for scores in tomograms for name in scores)
         total = {name: sum((s[name] for s in tomograms if name in s), Counts()) for name in names}
         total = {name: counts for name, counts in total.items() if counts.true}
@@ -254,6 +280,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--distance", type=float, default=8.0, help="voxels; %(default)s")
     parser.add_argument("--csv", type=Path, help="write the curves to this file")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    add_by_class(parser, "--abundance", "X", "how common a class is; default: as the model says")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--flips", action="store_true", help="average over four mirror images")
@@ -262,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     host = machine()
     show_machine(host)
-    model = read_model(options.model or bundle_root() / "models" / "model.pt")
+    model = read_model(options.model or bundle_root() / "models" / "model.pt", dict(options.abundance))
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
@@ -270,7 +297,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         study = study_deepfinder(options, model) if options.deepfinder else study_simulated(options, model, folder)
         for ways in study:  # a run that is cut short has told so far
             rows = summary(ways, options.min_score, options.csv)
-    header = ["tomograms", "class", "true", f"F1 at {options.min_score:g}", "best F1", "from", "within 0.01 of it"]
+    header = [
+        "tomograms",
+        "class",
+        "true",
+        f"F1 at {options.min_score:g} (labels: {LABEL_THRESHOLD:g})",
+        "best F1",
+        "from",
+        "within 0.01 of it",
+    ]
     shown = [
         (
             r["way"],

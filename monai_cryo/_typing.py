@@ -10,6 +10,7 @@ Axis = Literal["z", "y", "x"]
 Region = Literal["box", "mask"]
 NoiseStage = Literal["before", "after", "split"]
 Split = Literal["train", "validation", "test"]
+PickFormat = Literal["csv", "relion5", "relion4", "warp", "copick"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 

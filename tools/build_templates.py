@@ -8,11 +8,13 @@ import math
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from proteasome import complete, length_a
+from numpy.typing import NDArray
+from proteasome import Pose, cap_both_ends, complete, length_a
 
 from monai_cryo.io.atomic import write_text
 from monai_cryo.io.digest import sha256
@@ -26,6 +28,7 @@ SOURCES: dict[str, dict[str, str]] = {
     "4v7r": {"4V7R": "polnet10A_4v7r.mrc.gz"},
     "4v4r": {"4V4R": "polnet10A_4v4r.mrc.gz"},
     "4cr2_3j9i": {"4CR2": "polnet10A_4cr2.mrc.gz", "3J9I": "polnet10A_3j9i.mrc.gz"},
+    "4cr2_3j9i_double": {"4CR2": "polnet10A_4cr2.mrc.gz", "3J9I": "polnet10A_3j9i.mrc.gz"},
     "4v94": {"4V94": "derived_TRiC_single_from_polnet_4v94_10A.mrc.gz"},
     "3iyf": {"3IYF": "3iyf.pdb.gz"},
     "1bxn": {"1BXN": "polnet10A_1bxn.mrc.gz"},
@@ -53,7 +56,7 @@ LIBRARIES: dict[str, dict[str, Any]] = {
     },
     "robust": {
         "ribosome": ["6qzp", "4v7r", "4v4r"],
-        "proteasome": ["4cr2_3j9i"],
+        "proteasome": ["4cr2_3j9i", "4cr2_3j9i_double"],
         "tric": ["4v94", "3iyf"],  # closed; its relative of archaea, open
         # the smallest vesicles of cells have radii of 200 to 250 Å; a box may be found beside its membrane
         "membrane": {"procedural": "membrane", "radius_a": [250.0, math.inf], "offset_a": [-60.0, 60.0]},
@@ -83,6 +86,8 @@ AMPLITUDES = {
         "background": [0.7, 1.2],  # of the strangers in it
     },
 }
+#: best in simulated tomograms (docs/results.md)
+ABUNDANCES = {"robust": {"proteasome": 0.2, "tric": 0.2, "membrane": 0.2}}
 LICENCE = (
     "PDB entries: CC0 1.0. Maps computed from some of them at 10 Å: polnet, Apache-2.0. These templates: Apache-2.0."
 )
@@ -118,7 +123,7 @@ def build(folders: Sequence[Path], output: Path) -> list[Path]:
             source = paths[0]
             if len(paths) == 2:
                 source = Path(scratch) / f"{name}.mrc"
-                structures[name] |= _proteasome(paths[0], paths[1], source)
+                structures[name] |= _proteasome(paths[0], paths[1], source, both_ends=name.endswith("_double"))
             if any(f"{name}_25a" in members for groups in LIBRARIES.values() for members in groups.values()):
                 # no second structure is at hand: the same one, blurred as a map of lower resolution is
                 sources[f"{name}_25a"] = {"source": str(source.resolve()), "resolution_a": 25.0}
@@ -138,6 +143,8 @@ def build(folders: Sequence[Path], output: Path) -> list[Path]:
                 members = entries_of[group]
                 own = members if isinstance(members, dict) else {"sources": members}
                 entries_of[group] = {**own, "amplitude": amplitude}
+            for group, abundance in ABUNDANCES.get(library_name, {}).items():
+                entries_of[group]["abundance"] = abundance
             plan = Path(scratch) / "plan.json"
             plan.write_text(json.dumps({**content, "classes": entries_of}))
             files.append(save_templates(load_templates(plan), output, f"{library_name}.yaml"))
@@ -160,23 +167,35 @@ def _find(folders: Sequence[Path], name: str) -> Path:
     raise FileNotFoundError(f"no {name} in {', '.join(map(str, folders))}")
 
 
-def _proteasome(cap_path: Path, core_path: Path, target: Path) -> dict[str, Any]:
-    cap, spacing, _ = read_mrc(cap_path)
-    core, core_spacing, _ = read_mrc(core_path)
-    if spacing is None or core_spacing is None or not np.allclose(spacing, core_spacing, rtol=1e-3):
-        raise ValueError(f"{core_path}: voxel size {core_spacing} differs from {spacing} of {cap_path}")
-    density, pose = complete(cap, core)
+def _proteasome(cap_path: Path, core_path: Path, target: Path, *, both_ends: bool) -> dict[str, Any]:
+    density, pose, spacing = _completed(cap_path, core_path)
+    said = "4CR2 (19S and half the 20S core) completed with the other half of the core from 3J9I"
+    more: dict[str, Any] = {}
+    if both_ends:
+        density, correlation = cap_both_ends(density, pose)
+        said += ", and turned about a two-fold axis of the core for its other half"
+        more["two_fold_correlation"] = round(correlation, 4)
     write_mrc(target, density, spacing)
     level = float(THRESHOLD.partition(":")[2]) * float(density.max())
     return {
-        "composite": "4CR2 (19S and half the 20S core) completed with the other half of the core from 3J9I",
+        "composite": said,
         "core_pose": {
             "axis_zyx": [round(float(v), 4) for v in pose.axes[2]],
             "centre_zyx_vox": [round(float(v), 2) for v in pose.centre - 10],
             "correlation": round(pose.correlation, 4),
         },
+        **more,
         "length_nm": round(length_a(density, pose.axes[2], spacing[0], level) / 10, 1),
     }
+
+
+@cache
+def _completed(cap_path: Path, core_path: Path) -> tuple[NDArray[np.float32], Pose, tuple[float, float, float]]:
+    cap, spacing, _ = read_mrc(cap_path)
+    core, core_spacing, _ = read_mrc(core_path)
+    if spacing is None or core_spacing is None or not np.allclose(spacing, core_spacing, rtol=1e-3):
+        raise ValueError(f"{core_path}: voxel size {core_spacing} differs from {spacing} of {cap_path}")
+    return *complete(cap, core), spacing
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""A single-capped 26S proteasome: a map of the cap with half of its core, completed with a whole core particle.
+"""26S proteasomes: a map of the cap with half its core, completed with a whole core; one with caps at both ends.
 
 The 19S cap is complete in PDB 4CR2, of the 20S core only one half is; 3J9I is a whole core, of D7 symmetry.
 """
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
-__all__ = ["Pose", "complete", "find_half_core", "length_a"]
+__all__ = ["Pose", "cap_both_ends", "complete", "find_half_core", "length_a"]
 
 Array = NDArray[np.float32]
 FOLD = 7
@@ -63,6 +63,38 @@ def complete(cap: Array, core: Array) -> tuple[Array, Pose]:
     scale = float((cap[shared] * placed[shared]).sum() / (placed[shared] ** 2).sum())
     missing = placed * scale * np.clip(0.5 - along, 0, 1)  # nothing of it above half a voxel beyond the equator
     return np.maximum(cap, missing).astype(np.float32), pose
+
+
+def cap_both_ends(density: Array, pose: Pose) -> tuple[Array, float]:
+    """Put the cap of a single-capped proteasome on its other end, too.
+
+    Parameters
+    ----------
+    density, pose
+        What :func:`complete` returned.
+
+    Returns
+    -------
+    density
+        Padded by 16 voxels more: half of it as it was, the other half the same about a two-fold axis of the core.
+    correlation
+        Of the core with itself, so turned.
+    """
+    density = np.pad(density, 16)
+    pose = Pose(pose.axes, pose.centre + 16, pose.correlation)
+    along = _along(density.shape, pose)
+    core = abs(along) < 4  # voxels: of the core alone, no cap
+
+    def turned(angle: float) -> Array:
+        axis = np.cos(angle) * pose.axes[0] + np.sin(angle) * pose.axes[1]
+        matrix = 2 * np.outer(axis, axis) - np.eye(3)
+        return ndimage.affine_transform(density, matrix, pose.centre - matrix @ pose.centre, order=1)
+
+    angles = np.linspace(0, np.pi / FOLD, 29)  # from one two-fold axis to the next at the most
+    correlations = [float(np.corrcoef(density[core], turned(a)[core])[0, 1]) for a in angles]
+    best = int(np.argmax(correlations))
+    share = np.clip(0.5 + along / 2, 0, 1).astype(np.float32)
+    return density * share + turned(angles[best]) * (1 - share), correlations[best]
 
 
 def core_frame(core: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -65,9 +65,20 @@ def build_network(config: Mapping[str, Any], precision: str | None = None) -> nn
     ValueError
         As `build` says.
     """
-    accepted = inspect.signature(_find(config, nn.Module)).parameters
+    accepted = inspect.signature(network_class(config)).parameters
     extra = {"precision": precision} if precision is not None and "precision" in accepted else {}
     return build({**config, **extra}, nn.Module)
+
+
+def network_class(config: Mapping[str, Any]) -> type[nn.Module]:
+    """Return the class of the network of a record.
+
+    Raises
+    ------
+    ValueError
+        If it is no network of ``monai_cryo`` or ``monai.networks``.
+    """
+    return _find(config, nn.Module)
 
 
 def build_transform(configs: list[dict[str, Any]]) -> Transform:

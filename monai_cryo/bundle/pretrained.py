@@ -69,7 +69,8 @@ def load_pretrained(network: nn.Module, facts: Mapping[str, Any], model: Trained
 def _class_axes(network: TwoBranchNet) -> dict[str, int]:
     """Name the parameters with a row for each class, and the axis along which the rows lie."""
     axes: dict[int, int] = {}
-    for layer in (network.classifier[-1], network.segmenter.layer):
+    last = [layer for layer in network.classifier if isinstance(layer, nn.Linear)][-1]
+    for layer in (last, network.segmenter.layer):
         for name, parameter in layer.named_parameters():
             # a deconvolution's kernels are (in, out, ...), all others' (out, in, ...)
             axes[id(parameter)] = int(isinstance(layer, nn.ConvTranspose3d) and name == "weight")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.transforms import Transform
 from torch import Tensor, nn
 
+from monai_cryo._abundance import parse_abundances
 from monai_cryo._described import Described
 from monai_cryo._typing import Precision, check_word, parse_contrast
-from monai_cryo.bundle.builder import build_network, build_transform, describe_network, describe_transform
+from monai_cryo.bundle.builder import (
+    build_network,
+    build_transform,
+    describe_network,
+    describe_transform,
+    network_class,
+)
 from monai_cryo.bundle.limits import no_larger_than
 from monai_cryo.bundle.pretrained import load_pretrained
 from monai_cryo.io.header import VOXEL_SIZES_A
@@ -140,8 +145,6 @@ class TrainedModel:
         As in :class:`ModelRecord`.
     normalize
         The very transform it was trained with.
-    absent
-        Classes to which its networks give no probability; see `without`.
     """
 
     def __init__(self, path: str | os.PathLike[str], state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -151,27 +154,45 @@ class TrainedModel:
         self.box: int = self.facts["box"]
         self.contrast: str = self.facts["contrast"]
         self.normalize = build_transform(self.facts["normalize"])
-        self.absent: list[str] = []
 
     def __repr__(self) -> str:
         """Show the record."""
         return f"TrainedModel({str(self.path)!r}, {', '.join(f'{k}={v!r}' for k, v in self.facts.items())})"
 
-    def without(self, absent: Sequence[str]) -> TrainedModel:
-        """Return the model for a specimen that lacks some classes: the others share their probability.
+    @property
+    def abundance(self) -> dict[str, float]:
+        """How common its network takes each class to be, beside the others."""
+        numbers = self.facts["network"].get("abundance") or [1.0] * len(self.classes)
+        return dict(zip(self.classes, numbers, strict=True))
+
+    @property
+    def absent(self) -> list[str]:
+        """Classes that its network never finds."""
+        return [name for name, number in self.abundance.items() if not number]
+
+    def with_abundance(self, abundance: Mapping[str, float]) -> TrainedModel:
+        """Return the model for a specimen in which some classes are rarer, or commoner, than it takes them to be.
+
+        Parameters
+        ----------
+        abundance
+            Class -> how common it is beside the others, >= 0, 0 for what is not there; see
+            :class:`monai_cryo.networks.TwoBranchNet`. Of other classes the model's own holds.
 
         Raises
         ------
         ValueError
-            If one is none of the model's, or none is left.
+            If one is none of the model's, a number cannot be, no class is left, or its network is no `TwoBranchNet`.
         """
-        if isinstance(absent, str) or not set(absent) <= set(self.classes):
-            raise ValueError(f"absent must list classes of the model ({', '.join(self.classes)}), got {absent!r}")
-        if set(absent) == set(self.classes):
-            raise ValueError("all classes of the model are absent: nothing is left to recognise")
-        model = TrainedModel(self.path, self.state, self.facts)
-        model.absent = sorted(set(absent))
-        return model
+        found = parse_abundances(abundance, self.classes)
+        if not found:
+            return self
+        network = self.facts["network"]
+        kind = network_class(network)
+        if not issubclass(kind, TwoBranchNet):
+            raise ValueError(f"abundances can be told to a TwoBranchNet, not to {kind.__name__}")
+        numbers = list({**self.abundance, **found}.values())
+        return TrainedModel(self.path, self.state, {**self.facts, "network": {**network, "abundance": numbers}})
 
     def network(self, precision: str | None = None, *, one_tensor: bool = False) -> nn.Module:
         """Build the network with its weights, in evaluation mode.
@@ -210,8 +231,7 @@ class TrainedModel:
         Raises
         ------
         ValueError
-            If they are not its own, its classes are not as many as the record's, or classes are absent and it is no
-            `TwoBranchNet`.
+            If they are not its own, or its classes are not as many as the record's.
         """
         try:
             with_facts(network, self.facts).load_state_dict(self.state)
@@ -221,28 +241,23 @@ class TrainedModel:
         if isinstance(network, TwoBranchNet) and network.num_classes != len(self.classes):
             found = f"the network has {network.num_classes} classes, the record {len(self.classes)}"
             raise ValueError(f"{self.path}: {found}: {', '.join(self.classes)}")
-        if self.absent:
-            if not isinstance(network, TwoBranchNet):
-                raise ValueError(f"absent classes can be told to a TwoBranchNet, not to {type(network).__name__}")
-            last: nn.Linear = network.classifier[-1]  # type: ignore[assignment]
-            with torch.no_grad():
-                last.bias[[self.classes.index(name) for name in self.absent]] = -math.inf
-        return network.eval()
+        return with_facts(network, self.facts).eval()  # the weights brought the file's own
 
     def negates(self, contrast: str) -> bool:
         """Tell whether images of this contrast, dark or bright, must be negated for this model."""
         return parse_contrast(contrast, "file_contrast") != self.contrast
 
 
-def read_model(path: str | os.PathLike[str], absent: Sequence[str] = ()) -> TrainedModel:
+def read_model(path: str | os.PathLike[str], abundance: Mapping[str, float] | None = None) -> TrainedModel:
     """Read a model file; nothing in it is run.
 
     Parameters
     ----------
     path
         The file.
-    absent
-        Classes that the specimen does not have, such as a eukaryote's in a bacterium; see `TrainedModel.without`.
+    abundance
+        How common classes are in the specimen, 0 for a eukaryote's in a bacterium, in place of what the model says; see
+        `TrainedModel.with_abundance`.
 
     Raises
     ------
@@ -265,4 +280,4 @@ def read_model(path: str | os.PathLike[str], absent: Sequence[str] = ()) -> Trai
         model = TrainedModel(path, state, facts)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no model of this bundle: {error}") from error
-    return model.without(absent)
+    return model.with_abundance(abundance or {})

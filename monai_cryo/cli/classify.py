@@ -129,7 +129,7 @@ def _settings(options: argparse.Namespace, model: Any, parts: Sequence[Any]) -> 
     from monai_cryo.inferers import model_digest
     from monai_cryo.io.digest import sha256
 
-    settings: dict[str, Any] = {"model": model_digest(model), "absent": model.absent}
+    settings: dict[str, Any] = {"model": model_digest(model), "abundance": model.abundance}
     settings |= {name: getattr(options, name) for name in ("apix", "star_apix", "invert", "tta")}
     if getattr(model.normalize, "scope", "item") == "batch":  # an image is standardised with those beside it
         settings["batch_size"] = options.batch_size

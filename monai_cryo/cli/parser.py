@@ -68,6 +68,22 @@ def whole(low: int) -> Any:
     return convert
 
 
+def add_by_class(verb: Parser, name: str, unit: str, note: str) -> None:
+    """Add an option that gives classes a number >= 0, ``--name CLASS=X [CLASS=X ...]``: a list of pairs."""
+
+    def convert(text: str) -> tuple[str, float]:
+        name, _, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not (name and 0 <= number < float("inf")):
+            raise argparse.ArgumentTypeError(f"must read CLASS={unit}, got {text}")
+        return name, number
+
+    verb.add_argument(name, action="extend", nargs="+", type=convert, default=[], metavar=f"CLASS={unit}", help=note)
+
+
 def reading_verb(verbs: Verbs, name: str, about: str, example: str, inputs: str) -> Parser:
     """Add a verb that reads images with a model, and the options that all such have."""
     usage = f"monai_cryo {name} INPUT [INPUT ...] --output DIR [options]"
@@ -75,8 +91,8 @@ def reading_verb(verbs: Verbs, name: str, about: str, example: str, inputs: str)
     verb.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
     verb.add_argument("--output", type=place, required=True, metavar="DIR", help="folder for the results")
     verb.add_argument("--model", type=place, metavar="PT", help="model file; default: the one the bundle ships")
-    note = "classes of the model that the specimen does not have; the others share their probability"
-    verb.add_argument("--absent", nargs="+", default=[], metavar="CLASS", help=note)
+    note = "how common a class is beside the others, 0: not there; default: as the model says"
+    add_by_class(verb, "--abundance", "X", note)
     verb.add_argument("--apix", type=positive(float), metavar="A", help="voxel size in Å, in place of the headers'")
     verb.add_argument("--invert", action="store_true", help="the protein is bright; default: dark, as reconstructed")
     verb.add_argument("--tta", action="store_true", help="average four mirror images that keep the missing wedge")
@@ -86,10 +102,10 @@ def reading_verb(verbs: Verbs, name: str, about: str, example: str, inputs: str)
 
 
 def load_model(options: argparse.Namespace) -> Any:
-    """Return the model that the options name."""
+    """Return the model that the options name, with the abundances that they give."""
     from monai_cryo.bundle import bundle_root, read_model
 
-    return read_model(options.model or bundle_root() / "models" / "model.pt", options.absent)
+    return read_model(options.model or bundle_root() / "models" / "model.pt", dict(options.abundance))
 
 
 def device(options: argparse.Namespace) -> Any:

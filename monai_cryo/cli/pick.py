@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import get_args
 
+from monai_cryo._defaults import MIN_SCORE
+from monai_cryo._typing import PickFormat
 from monai_cryo.cli.parser import Verbs, load_model, positive, reading_verb
 from monai_cryo.cli.segment import INPUTS, add_reading_options, make_workflow
 
-_FORMATS = ("csv", "relion5", "relion4", "warp", "copick")
+_FORMATS = get_args(PickFormat)
 
 
 def add(verbs: Verbs) -> None:
@@ -20,7 +23,7 @@ def add(verbs: Verbs) -> None:
     verb.add_argument("--format", nargs="+", choices=_FORMATS, default=["csv"], metavar="NAME", help=note)
     note = "Å a tilt-series pixel has, for RELION; default: as listed, or the tomograms' voxels"
     verb.add_argument("--tilt_apix", type=positive(float), metavar="A", help=note)
-    verb.add_argument("--min_score", type=float, default=0.45, metavar="P", help="least score, 0..1; %(default)s")
+    verb.add_argument("--min_score", type=float, default=MIN_SCORE, metavar="P", help="least score, 0..1; %(default)s")
     verb.set_defaults(run=_pick)
 
 

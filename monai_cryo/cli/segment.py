@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_cryo.cli.parser import Parser, Verbs, device, load_model, place, reading_verb
+from monai_cryo.cli.parser import Parser, Verbs, add_by_class, device, load_model, place, reading_verb
 
 if TYPE_CHECKING:
     from monai_cryo.inferers import TomogramWorkflow
@@ -26,22 +26,11 @@ def add(verbs: Verbs) -> None:
 def add_reading_options(verb: Parser) -> None:
     """Add the options of reading tomograms."""
     note = "a particle's diameter; 0: not a particle, such as a membrane; default: as --templates have it"
-    verb.add_argument("--diameter", action="append", type=_diameter, default=[], metavar="CLASS=A", help=note)
+    add_by_class(verb, "--diameter", "A", note)
     verb.add_argument("--templates", type=place, metavar="FILE", help="YAML of classes; default: the embedded ones")
     verb.add_argument("--scores", action="store_true", help="write each class's score as an MRC volume, too")
     verb.add_argument("--stride", type=int, choices=(2, 4, 8), default=8, help="voxels between windows; %(default)s")
     verb.add_argument("--no_picture", action="store_true", help="draw nothing")
-
-
-def _diameter(text: str) -> tuple[str, float]:
-    name, equals, value = text.rpartition("=")
-    try:
-        diameter = float(value)
-    except ValueError:
-        diameter = -1.0
-    if not (equals and name and 0 <= diameter < float("inf")):
-        raise argparse.ArgumentTypeError(f"must read CLASS=Å, got {text}")
-    return name, diameter
 
 
 def make_workflow(options: argparse.Namespace, model: Any, **more: Any) -> tuple[TomogramWorkflow, list[Path]]:

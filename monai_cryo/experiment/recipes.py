@@ -139,5 +139,4 @@ def load_without(dropped: str, file: str | None = None) -> TemplateLibrary:
         name: [replace(m, strangers=0.0) if isinstance(m, BackgroundTemplate) else m for m in members]
         for name, members in library.templates.items()
     }
-    distractors = library.distractors if dropped == "strangers" else ()
-    return TemplateLibrary(members, library.voxel_size, library.box, distractors, library.amplitudes)
+    return library.holding(members, None if dropped == "strangers" else ())

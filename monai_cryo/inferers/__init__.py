@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from monai_cryo._defaults import LABEL_THRESHOLD, MIN_SCORE
+from monai_cryo._typing import PickFormat
 from monai_cryo.inferers.classifier_map import window_logits
 from monai_cryo.inferers.dense import DenseInferer, standardize_whole
 from monai_cryo.inferers.diameters import particle_diameters
 from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer, FlipInferer
 from monai_cryo.inferers.listing import list_tomograms, listed_tomograms
 from monai_cryo.inferers.normalize import NormalizedTomogram, SpectrumFilter, normalize_tomogram
-from monai_cryo.inferers.picks import MIN_SCORE, pick_particles
+from monai_cryo.inferers.picks import pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
 from monai_cryo.inferers.records import (
-    PickFormat,
     TomogramRecord,
     check_pick_options,
     file_digest,
@@ -26,6 +27,7 @@ from monai_cryo.inferers.windows import Reading, Sightings, WindowInferer
 from monai_cryo.inferers.workflow import TomogramWorkflow, pick_tomograms
 
 __all__ = [
+    "LABEL_THRESHOLD",
     "MIN_SCORE",
     "WEDGE_FLIPS",
     "BoxInferer",

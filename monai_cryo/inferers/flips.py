@@ -53,7 +53,7 @@ class FlipInferer(SimpleInferer):
     """Answer as a `TwoBranchNet` does, with the probabilities averaged over `WEDGE_FLIPS`: for evaluators.
 
     Its logits are those of the averages, so that softmax and sigmoid give them back; a probability of 0, as of a class
-    told absent, is the logit -inf.
+    with an abundance of 0, is the logit -inf.
     """
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:

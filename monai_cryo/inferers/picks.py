@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from monai_cryo._defaults import MIN_SCORE
 from monai_cryo.inferers.spacing import apart
 from monai_cryo.inferers.windows import Reading
 from monai_cryo.io.picks import Picks
 
-__all__ = ["MIN_SCORE", "pick_particles"]
-
-#: least score of a pick where none is given: where F1 was best in simulated tomograms (benchmarks/thresholds.py)
-MIN_SCORE = 0.45
+__all__ = ["pick_particles"]
 
 
 def pick_particles(

@@ -9,18 +9,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from monai_cryo._typing import check_word
+from monai_cryo._typing import PickFormat, check_word
 from monai_cryo.io.atomic import write_text
 from monai_cryo.io.particles import series_names
 from monai_cryo.io.picks import Picks, write_copick, write_picks_csv, write_relion
 from monai_cryo.io.tomogram_list import ListedTomogram
 
 __all__ = [
-    "PickFormat",
     "TomogramRecord",
     "check_pick_options",
     "file_digest",
@@ -30,7 +29,6 @@ __all__ = [
     "write_record",
 ]
 
-PickFormat = Literal["csv", "relion5", "relion4", "warp", "copick"]
 _LISTED = ("name", "pixel_size", "size_px")
 
 

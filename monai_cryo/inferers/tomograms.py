@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from monai_cryo._defaults import LABEL_THRESHOLD
 from monai_cryo._typing import Precision
 from monai_cryo.inferers.classifier_map import WINDOW
 from monai_cryo.inferers.dense import DenseInferer
@@ -86,7 +87,7 @@ class TomogramReader:
         contrast: str = "dark",
         stride: int = 8,
         core: int = 96,
-        threshold: float = 0.25,
+        threshold: float = LABEL_THRESHOLD,
         flips: bool = False,
         precision: Precision = "float32",
     ) -> None:
@@ -107,7 +108,7 @@ class TomogramReader:
         self.settings: dict[str, Any] = {
             "model": model_digest(model),
             "classes": model.classes,
-            "absent": model.absent,
+            "abundance": model.abundance,
             "diameters_a": self.diameters_a,
             "negate": self.negate,
             "stride": stride,

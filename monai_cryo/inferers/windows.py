@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from monai_cryo._defaults import LABEL_THRESHOLD
 from monai_cryo.inferers.classifier_map import WINDOW
 from monai_cryo.inferers.dense import Prepare
 from monai_cryo.inferers.flips import WEDGE_FLIPS, mean_of
@@ -78,7 +79,7 @@ class WindowInferer:
     network
         In evaluation mode.
     threshold
-        A voxel is labelled if its largest map is at least this; 0.25: a class as likely as not, and so is the voxel.
+        A voxel is labelled if its largest map is at least this.
     background
         Index of a class that stands for no particle: its map and its label stay 0.
     flips
@@ -91,7 +92,12 @@ class WindowInferer:
     """
 
     def __init__(
-        self, network: TwoBranchNet, *, threshold: float = 0.25, background: int | None = None, flips: bool = False
+        self,
+        network: TwoBranchNet,
+        *,
+        threshold: float = LABEL_THRESHOLD,
+        background: int | None = None,
+        flips: bool = False,
     ) -> None:
         self.network, self.background, self.flips = network, background, flips
         self.threshold = parse_number("threshold", threshold, 0.0, 1.0)
@@ -125,15 +131,18 @@ class WindowInferer:
         new = allocate or (lambda _, shape, dtype: np.zeros(shape, dtype))
         maps = [new(f"map_{k}", volume.shape, np.float16) for k in range(self.network.num_classes)]
         labels = new("labels", volume.shape, np.int8)
-        seen: list[NDArray[np.float64]] = []
         device = next(self.network.parameters()).device
         centres = np.floor(places + 0.5).astype(int).clip(0, np.array(volume.shape) - 1)
         centres = centres[np.lexsort(centres.T[::-1])]  # neighbours in turn: the same pages of a memory map
+        # in one piece: small arrays that stay among large ones that come and go leave holes in memory, more and more
+        rows, count = np.empty((len(centres) * len(kept), 6)), 0
         for first in range(0, len(centres), _BATCH):
             part = centres[first : first + _BATCH]
             windows = torch.stack([_window(volume, centre) for centre in part])[:, None].to(device)
             classes, masks, outlined = self._answer(prepare(windows), kept)
-            seen.append(_sightings(part[outlined], classes, masks, kept))
+            seen = _sightings(part[outlined], classes, masks, kept)
+            rows[count : count + len(seen)] = seen
+            count += len(seen)
             values = (classes[:, :, None, None, None] * masks).half().cpu().numpy()
             for centre, probabilities, value in zip(part[outlined], classes.tolist(), values, strict=True):
                 inside = [(max(c - _HALF, 0), min(c + _HALF, n)) for c, n in zip(centre, volume.shape, strict=True)]
@@ -149,8 +158,7 @@ class WindowInferer:
             best = section.argmax(0)
             large = np.take_along_axis(section, best[None], 0)[0] >= self.threshold
             label[:] = np.where(large, best + 1, 0)
-        rows = np.concatenate([np.empty((0, 6)), *seen])
-        places, kinds, probabilities, sizes = np.split(rows, [3, 4, 5], axis=1)
+        places, kinds, probabilities, sizes = np.split(rows[:count].copy(), [3, 4, 5], axis=1)
         found = Sightings(places, kinds[:, 0].astype(int), probabilities[:, 0], sizes[:, 0].astype(int))
         return Reading(maps, labels, found)
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_cryo._defaults import MIN_SCORE
 from monai_cryo._progress import progress_bar
 from monai_cryo._refusals import is_refusal
-from monai_cryo.inferers.picks import MIN_SCORE
+from monai_cryo._typing import PickFormat
 from monai_cryo.inferers.records import (
-    PickFormat,
     TomogramRecord,
     check_pick_options,
     file_digest,

@@ -80,6 +80,25 @@ def _check_counts(name: str, what: str, values: Sequence[int], count: int) -> No
         raise ValueError(f"{name} must hold {what}, whole numbers from 1, got {values!r}")
 
 
+def _check_abundance(values: Sequence[float], count: int) -> None:
+    numbers = isinstance(values, Sequence) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v < math.inf for v in values
+    )
+    if not numbers or len(values) != count or not any(values):
+        raise ValueError(f"abundance must hold {count} numbers >= 0, not all 0, got {values!r}")
+
+
+class _Abundance(nn.Module):
+    """Add what makes the classes so common, in evaluation: they are learnt from equally many of each."""
+
+    def __init__(self, abundance: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("logarithm", torch.tensor(abundance, dtype=torch.float32).log(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.training else x + self.logarithm  # type: ignore[operator]
+
+
 class TwoBranchNet(nn.Module):
     r"""Classify a subtomogram and draw one mask per class.
 
@@ -116,11 +135,15 @@ class TwoBranchNet(nn.Module):
     outlined
         Share of a training batch that is outlined, its first samples, rounded up; 1: all. To outline takes four
         fifths of a step, and masks are learnt from fewer samples than classes.
+    abundance
+        How common each class is where the network is used, beside the others, >= 0; None: all alike, as in training. In
+        evaluation probabilities are multiplied by these numbers and share what that leaves, which is Bayes' rule for
+        another prior; a class with 0 is never found.
 
     Raises
     ------
     ValueError
-        If the features, fc widths, dropout, normalisation, precision, stride or share are none of the above.
+        If the features, fc widths, dropout, normalisation, precision, stride, share or abundance are none of the above.
 
     Notes
     -----
@@ -147,6 +170,7 @@ class TwoBranchNet(nn.Module):
         precision: Precision = "float32",
         stride: int = 1,
         outlined: float = 1.0,
+        abundance: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if stride not in (1, 2):
@@ -161,6 +185,8 @@ class TwoBranchNet(nn.Module):
         if norm is not None and str(kind).upper() not in Norm.names:
             raise ValueError(f"norm must be null or one of {', '.join(Norm.names).lower()}, got {norm!r}")
         check_word("precision", precision, Precision)
+        if abundance is not None:
+            _check_abundance(abundance, num_classes)
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.precision = precision
@@ -188,6 +214,7 @@ class TwoBranchNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(fc[1], num_classes),
+            *([] if abundance is None else [_Abundance(abundance)]),
         )
         self.decoder = nn.ModuleList(
             [

@@ -104,9 +104,10 @@ def load_templates(
     resolution of one voxel, as in the paper). A class with
     ``procedural: membrane`` takes the ranges `thickness_a`, `radius_a`, `offset_a`, `leaflet_sigma_a`: a number is
     fixed, a pair is a range. ``procedural: background`` is a class with nothing in it, or, in a share `strangers` of
-    its boxes, a distractor. A class may have an `amplitude`, the factor on its density, a number or a range.
-    ``distractors`` lists sources of no class; there ``procedural: complexes`` makes up `number` of them, of `mass_kda`
-    (see `random_complexes`).
+    its boxes, a distractor. A class may have an `amplitude`, the factor on its density, a number or a range, and an
+    `abundance`, how common it is beside the other classes where a model of the library is used. ``distractors`` lists
+    sources of no class; there ``procedural: complexes`` makes up `number` of them, of `mass_kda` (see
+    `random_complexes`).
     """
     file = _library_file(path)
     try:
@@ -145,7 +146,12 @@ def _read_library(file: Path, voxel_size: float | None, box: int | None, progres
         for name, entry in classes.items()
         if isinstance(entry, Mapping) and "amplitude" in entry
     }
-    return TemplateLibrary(templates, voxel_size, int(box), distractors, amplitudes)
+    abundances = {
+        name: entry["abundance"]
+        for name, entry in classes.items()
+        if isinstance(entry, Mapping) and "abundance" in entry
+    }
+    return TemplateLibrary(templates, voxel_size, int(box), distractors, amplitudes, abundances)
 
 
 def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str], file_name: str = "templates.yaml") -> Path:
@@ -185,13 +191,15 @@ def save_templates(library: TemplateLibrary, folder: str | os.PathLike[str], fil
             if len(members) > 1:
                 raise ValueError(f"class {class_name!r} mixes a procedural template with others; a file cannot say so")
             kind = "membrane" if isinstance(drawn[0], MembraneTemplate) else "background"
-            values = {key: getattr(drawn[0], key) for key in PROCEDURAL[kind][2:] if getattr(drawn[0], key)}
+            values = {key: getattr(drawn[0], key) for key in PROCEDURAL[kind] if getattr(drawn[0], key, None)}
             ranges = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
             classes[class_name] = {"procedural": kind} | ranges
         else:
             classes[class_name] = save([m for m in members if isinstance(m, Template)])
         if class_name in library.amplitudes:
             classes[class_name]["amplitude"] = list(library.amplitudes[class_name])
+        if class_name in library.abundances:
+            classes[class_name]["abundance"] = library.abundances[class_name]
     content: dict[str, Any] = {"voxel_size": library.voxel_size, "box": library.box, "classes": classes}
     if library.distractors:
         content["distractors"] = save(library.distractors)
@@ -231,7 +239,7 @@ def _template(file: Path, class_name: str, item: dict[str, Any], voxel_size: flo
     if item.get("procedural") == "background":
         return BackgroundTemplate(class_name, class_name, item.get("strangers", 0.0))
     if "procedural" in item:
-        keys = [key for key in PROCEDURAL["membrane"][2:] if key in item]
+        keys = [key for key in PROCEDURAL["membrane"] if key in item and key != "procedural"]
         ranges = {key: _range(item[key], f"{file}: class {class_name!r}: {key}") for key in keys}
         return MembraneTemplate(class_name, class_name, **ranges)
     options = {key: value for key, value in item.items() if key not in ("source", "name")}

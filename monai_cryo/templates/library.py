@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from monai_cryo._abundance import parse_abundances
 from monai_cryo.physics.pose import bounding_radius
 from monai_cryo.physics.resampling import same_voxel_size
 from monai_cryo.templates.procedural import BackgroundTemplate, MembraneTemplate
@@ -35,6 +36,9 @@ class TemplateLibrary:
         Structures of no class, which stand beside a particle or, as strangers, in the place of one.
     amplitudes
         Class name -> range of the factor that its density is drawn with; 1 for classes not in it.
+    abundances
+        Class name -> how common it is beside the other classes in a specimen, >= 0; 1 for classes not in it. A model
+        trained on the library answers as in such a specimen, though the training shows all classes equally often.
 
     Raises
     ------
@@ -50,6 +54,7 @@ class TemplateLibrary:
         box: int,
         distractors: Sequence[Template] = (),
         amplitudes: Mapping[str, tuple[float, float]] | None = None,
+        abundances: Mapping[str, float] | None = None,
     ) -> None:
         if not templates:
             raise ValueError("a template library needs at least one class, got none")
@@ -61,6 +66,7 @@ class TemplateLibrary:
         for name, (low, high) in self.amplitudes.items():
             if name not in self.templates or not 0 < low <= high < math.inf:
                 raise ValueError(f"amplitude of class {name!r} must be > 0 and rise, got {(low, high)}")
+        self.abundances = parse_abundances(abundances or {}, self.templates)
         self._boxes: dict[str, tuple[Tensor, Tensor, int]] = {}
         names: set[str] = set()
         for class_name, members in self.templates.items():
@@ -210,8 +216,7 @@ class TemplateLibrary:
                 raise ValueError(f"holding out {', '.join(m.name for m in members)} leaves class {class_name!r} empty")
             train[class_name] = kept
             test[class_name] = [m for m in members if m.name in held] or kept
-        rest = (self.voxel_size, self.box, self.distractors, self.amplitudes)
-        return TemplateLibrary(train, *rest), TemplateLibrary(test, *rest)
+        return self.holding(train), self.holding(test)
 
     def keep(self, classes: Collection[str]) -> TemplateLibrary:
         """Return the library with some of its classes alone, in its own order; what stands beside particles stays.
@@ -224,6 +229,13 @@ class TemplateLibrary:
         unknown = [name for name in classes if name not in self.classes]
         if unknown:
             raise ValueError(f"no class {unknown[0]!r} in the library, which has {', '.join(self.classes)}")
-        kept = {name: members for name, members in self.templates.items() if name in classes}
-        amplitudes = {name: value for name, value in self.amplitudes.items() if name in classes}
-        return TemplateLibrary(kept, self.voxel_size, self.box, self.distractors, amplitudes)
+        return self.holding({name: members for name, members in self.templates.items() if name in classes})
+
+    def holding(
+        self, templates: Mapping[str, Sequence[AnyTemplate]], distractors: Sequence[Template] | None = None
+    ) -> TemplateLibrary:
+        """Return the library with other templates of some of its classes, and other distractors unless None."""
+        amplitudes = {name: value for name, value in self.amplitudes.items() if name in templates}
+        abundances = {name: value for name, value in self.abundances.items() if name in templates}
+        beside = self.distractors if distractors is None else distractors
+        return TemplateLibrary(templates, self.voxel_size, self.box, beside, amplitudes, abundances)

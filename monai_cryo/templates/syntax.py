@@ -13,6 +13,7 @@ __all__ = [
     "COMPLEXES",
     "DISTRACTORS",
     "MAP",
+    "OF_CLASS",
     "PROCEDURAL",
     "STRUCTURE",
     "check_known",
@@ -26,10 +27,12 @@ TOP = ("voxel_size", "box", "classes", DISTRACTORS)
 STRUCTURE = ("chains", "assembly")
 MAP = ("contrast", "source_voxel_size")
 SOURCE = ("source", "name", "threshold", "resolution_a", *STRUCTURE, *MAP)
-CLASS = ("sources", "amplitude", *SOURCE[2:])
+OF_CLASS = ("amplitude", "abundance")
+"""Options of a class as a whole, which its sources do not have."""
+CLASS = ("sources", *OF_CLASS, *SOURCE[2:])
 PROCEDURAL = {
-    "membrane": ("procedural", "amplitude", "thickness_a", "radius_a", "offset_a", "leaflet_sigma_a"),
-    "background": ("procedural", "amplitude", "strangers"),
+    "membrane": ("procedural", *OF_CLASS, "thickness_a", "radius_a", "offset_a", "leaflet_sigma_a"),
+    "background": ("procedural", *OF_CLASS, "strangers"),
 }
 COMPLEXES = ("procedural", "number", "mass_kda", "seed", "name")
 """Of the one procedural source that distractors have, ``procedural: complexes``."""
@@ -70,12 +73,12 @@ def list_sources(file: Path, class_name: str, entry: Any) -> list[dict[str, Any]
         if not isinstance(kind, str) or kind not in PROCEDURAL:
             raise ValueError(f"{where}: procedural must be one of {', '.join(PROCEDURAL)}, got {kind!r}")
         check_known(entry, PROCEDURAL[kind], where)
-        return [{key: value for key, value in entry.items() if key != "amplitude"}]
+        return [{key: value for key, value in entry.items() if key not in OF_CLASS}]
     shared: dict[str, Any] = {}
     if isinstance(entry, Mapping):
-        of_class = [key for key in CLASS if class_name != DISTRACTORS or key != "amplitude"]
-        check_known(entry, (*of_class, "procedural"), where)
-        shared = {key: value for key, value in entry.items() if key not in ("sources", "amplitude")}
+        known = [key for key in CLASS if class_name != DISTRACTORS or key not in OF_CLASS]
+        check_known(entry, (*known, "procedural"), where)
+        shared = {key: value for key, value in entry.items() if key not in ("sources", *OF_CLASS)}
         entry = entry.get("sources")
     items = [entry] if isinstance(entry, str) else entry
     if not isinstance(items, list) or not items:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import re
 from functools import partial
 
 import pytest
@@ -53,33 +55,72 @@ def test_the_file_is_a_plain_state_dict_with_the_record_in_it(tmp_path):
     torch.testing.assert_close(one.decode(one(x))[0], expected["logits"].softmax(1))
 
 
-def test_absent_classes_leave_their_probability_to_the_others(tmp_path):
+@pytest.mark.parametrize("abundance", [{"b": 0}, {"a": 0.2, "b": 3}, {"a": 1, "b": 1.0, "c": 1}])
+def test_probabilities_follow_how_common_classes_are(tmp_path, abundance):
+    """Bayes' rule for another prior than that of training: times the ratio of the two, and shared out anew."""
     shape = {**SHAPE, "num_classes": 3}
     network = record(classes=["a", "b", "c"], network=partial(TwoBranchNet, **shape)).build()
     path = save(tmp_path / "m.pt", network.state_dict())
     x = torch.randn(2, 1, 16, 16, 16)
-    expected = network.eval()(x)["logits"].softmax(1)
-    expected[:, 1] = 0
+    expected = network.eval()(x)["logits"].softmax(1) * torch.tensor([abundance.get(name, 1.0) for name in "abc"])
     expected /= expected.sum(1, keepdim=True)
-    model = read_model(path, absent=["b"])
+    model = read_model(path, abundance)
     torch.testing.assert_close(model.network("float32")(x)["logits"].softmax(1), expected)
     one = model.network(one_tensor=True)
     torch.testing.assert_close(one.decode(one(x))[0], expected)
-    assert read_model(path).absent == []
-    for wrong, message in (
-        (["groel"], "list classes of the model"),
-        ("b", "list classes"),
-        (["a", "b", "c"], "all cl"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            read_model(path, absent=wrong)
+    assert model.absent == [name for name in "abc" if abundance.get(name) == 0]
+    assert model.abundance == {"a": 1, "b": 1, "c": 1, **abundance}
+    assert set(read_model(path).abundance.values()) == {1}
+    assert model.with_abundance({"b": 5}).abundance == {**model.abundance, "b": 5}
+    saved = save(tmp_path / "told.pt", model.network().state_dict())
+    assert read_model(saved).abundance == model.abundance
 
 
-def test_absent_classes_of_another_network_are_refused(tmp_path):
+def test_a_network_that_was_built_with_abundances_is_recorded_with_them(tmp_path):
+    """They count in evaluation alone, exports have them, and other ones can be told."""
+    shape = {**SHAPE, "num_classes": 2, "dropout": 0.0}
+    network = record(network=partial(TwoBranchNet, **shape, abundance=[1, 0.2])).build()
+    model = read_model(save(tmp_path / "m.pt", network.state_dict()))
+    assert model.abundance == {"a": 1, "b": 0.2}
+    x = torch.randn(2, 1, 16, 16, 16)
+    plain = model.with_abundance({"b": 1}).network()(x)["logits"]
+    torch.testing.assert_close(network.train()(x)["logits"], plain)
+    torch.testing.assert_close(model.network()(x)["logits"], plain + torch.tensor([0.0, math.log(0.2)]))
+    names = {name for name, _ in TwoBranchNet(**shape).named_parameters()}
+    assert {name for name in network.state_dict() if "_extra_state" not in name} == names
+    exported = torch.jit.script(model.network("float32", one_tensor=True))
+    torch.testing.assert_close(exported(x), model.network("float32", one_tensor=True)(x))
+
+
+@pytest.mark.parametrize("wrong", [[1], [1, -1], [0, 0], [1, float("inf")], "ab", 3, [True, 1]])
+def test_a_network_refuses_abundances_that_cannot_be(wrong):
+    with pytest.raises(ValueError, match="abundance must hold 2 numbers >= 0, not all 0, got"):
+        TwoBranchNet(**{**SHAPE, "num_classes": 2}, abundance=wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"groel": 1}, "to some of the classes ribosome, membrane, got {'groel': 1}"),
+        (["ribosome"], "to some of the classes ribosome, membrane, got"),
+        ({"ribosome": -1}, "abundance of ribosome must be a number >= 0, got -1"),
+        ({"ribosome": float("nan")}, "abundance of ribosome must be a number >= 0, got nan"),
+        ({"ribosome": True}, "abundance of ribosome must be a number >= 0, got True"),
+        ({"ribosome": "few"}, "abundance of ribosome must be a number >= 0, got 'few'"),
+        ({"ribosome": 0, "membrane": 0.0}, "abundance of all classes is 0"),
+    ],
+)
+def test_an_abundance_that_cannot_be_is_refused(tmp_path, wrong, message):
+    path = save(tmp_path / "m.pt", record(classes=["ribosome", "membrane"]).build().state_dict())
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_model(path, wrong)
+
+
+def test_another_network_takes_no_abundances(tmp_path):
     unet = partial(BasicUNet, spatial_dims=3, out_channels=2, features=(2, 2, 2, 2, 2, 2))
-    model = read_model(save(tmp_path / "m.pt", record(network=unet).build().state_dict()), absent=["a"])
+    path = save(tmp_path / "m.pt", record(network=unet).build().state_dict())
     with pytest.raises(ValueError, match="can be told to a TwoBranchNet, not to BasicUNet"):
-        model.network()
+        read_model(path, {"a": 0.5})
 
 
 def test_a_network_of_ones_own_is_recorded_as_what_it_is(tmp_path):

@@ -300,13 +300,13 @@ def test_results_beside_the_tomograms_are_not_read(model: Path, folder: Path) ->
     assert names(folder / "in") == found
 
 
-def test_absent_classes_are_never_found(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_classes_that_are_not_there_are_never_found(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
     more = ["--no_picture", "--min_score", "0.01", "--diameter", "membrane=40", "--scores"]
-    assert call("pick", model, folder, *more, "--absent", "membrane", inputs="in/a.mrc") == 0
+    assert call("pick", model, folder, *more, "--abundance", "membrane=0", inputs="in/a.mrc") == 0
     assert "membrane" not in capsys.readouterr().out
     assert not read_mrc(folder / "out" / "a_membrane.mrc")[0].any()
     assert call("pick", model, folder, *more, inputs="in/a.mrc") == 1
-    assert "made with another absent, diameters_a" in capsys.readouterr().err
+    assert "made with another abundance, diameters_a" in capsys.readouterr().err
 
 
 def test_a_model_of_the_common_spectrum_and_another_voxel_size(spectrum_model: Path, folder: Path) -> None:
@@ -357,7 +357,7 @@ def test_broken_files_are_listed_and_the_others_read(model: Path, folder: Path, 
         ("segment", ["--device", "nodevice"], "--device must be such as cpu, cuda or cuda:1, got 'nodevice'"),
         ("pick", ["--min_score", "2"], "min_score must be 0 to 1, got 2.0"),
         ("pick", ["--min_score", "nan"], "min_score must be 0 to 1, got nan"),
-        ("pick", ["--absent", "groel"], "absent must list classes of the model (ribosome, membrane, background)"),
+        ("pick", ["--abundance", "groel=1"], "the classes ribosome, membrane, background, got {'groel': 1.0}"),
         ("pick", ["--model", "nowhere.pt"], "no model file nowhere.pt"),
     ],
 )
@@ -379,6 +379,16 @@ def test_a_model_of_another_spectrum_is_refused_first(
     assert "tomograms can be read with Standardize or NormalizeSpectrum, the model has MTF" in err
     assert err.count("\n") == 1
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--abundance", "CLASS=X"), ("--diameter", "CLASS=A")])
+@pytest.mark.parametrize("wrong", ["ribosome", "ribosome=", "=1", "ribosome=-3", "ribosome=nan", "ribosome=many"])
+def test_numbers_of_classes_are_read_or_refused(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture, option: str, value: str, wrong: str
+) -> None:
+    with pytest.raises(SystemExit):
+        call("pick", model, folder, option, "ribosome=2", wrong)
+    assert f"{option}: must read {value}, got {wrong}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", ["1000", "0.1"])

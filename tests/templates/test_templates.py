@@ -491,11 +491,12 @@ class TestStrangers:
         assert with_them.digest() != without.digest()
 
 
-def test_distractors_have_no_amplitude(tmp_path):
+@pytest.mark.parametrize("option", ["amplitude", "abundance"])
+def test_distractors_have_none_of_a_class_s_options(tmp_path, option):
     """It is drawn for what stands in the middle."""
     path = tmp_path / "own.yaml"
-    path.write_text("classes: {m: {procedural: membrane}}\ndistractors: {sources: [a.mrc], amplitude: 5}\n")
-    with pytest.raises(ValueError, match="'distractors': unknown option 'amplitude'"):
+    path.write_text("classes: {m: {procedural: membrane}}\ndistractors: {sources: [a.mrc], " + option + ": 5}\n")
+    with pytest.raises(ValueError, match=f"'distractors': unknown option '{option}'"):
         load_templates(path)
 
 
@@ -614,7 +615,7 @@ class TestRobustLibraries:
         library = load_templates("robust")
         assert not {d.name for d in library.distractors} & set(library.structures)
         (classes, first), (others, second) = library.crowd()
-        assert [m.name for m in classes] == ["6qzp", "4v7r", "4v4r", "4cr2_3j9i", "4v94", "3iyf"]
+        assert [m.name for m in classes] == ["6qzp", "4v7r", "4v4r", "4cr2_3j9i", "4cr2_3j9i_double", "4v94", "3iyf"]
         assert others == library.distractors
         assert first == second
         assert [len(group) for group, _ in load_templates().crowd()] == [3]
@@ -630,6 +631,13 @@ class TestRobustLibraries:
             mean = float(item["image"][item["mask"]].mean())
             assert mean == pytest.approx(item["amplitude"], rel=1e-4)
         assert load_templates("unseen").draw(4, state)["amplitude"] == 1
+
+    @pytest.mark.parametrize("abundance", ["-1", ".nan", ".inf", "few", "[0, 1]", "true", "0"])
+    def test_bad_abundances(self, tmp_path, abundance):
+        file = tmp_path / "own.yaml"
+        file.write_text(f"classes: {{membrane: {{procedural: membrane, abundance: {abundance}}}}}\n")
+        with pytest.raises(ValueError, match=r"own.yaml: abundance of"):
+            load_templates(file)
 
     @pytest.mark.parametrize("amplitude", ["[0, 1]", "-1", "[2, 1]", "word"])
     def test_bad_amplitudes(self, tmp_path, amplitude):
@@ -649,6 +657,9 @@ class TestRobustLibraries:
         library = load_templates("robust")
         again = load_templates(save_templates(library, tmp_path))
         assert again.amplitudes == library.amplitudes
+        assert again.abundances == library.abundances == dict.fromkeys(("proteasome", "tric", "membrane"), 0.2)
+        assert again.keep(["ribosome", "tric"]).abundances == {"tric": 0.2}
+        assert again.split(["4v7r"])[1].abundances == again.abundances
         assert names(again) == names(library)
         assert again.templates["background"][0].strangers == library.templates["background"][0].strangers == 0.25
 

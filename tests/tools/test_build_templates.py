@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from proteasome import core_frame, find_half_core, length_a
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from monai_cryo.io.mrc import read_mrc
@@ -102,6 +103,23 @@ def test_the_26s_agrees_with_an_atomic_model_of_the_whole(shared_data, proteasom
             density = atoms_to_density(moved, atoms.weights, (40,) * 3, 13.68, resolution_a=20.0)
             best = max(best, float(np.corrcoef(density.numpy().ravel(), target.ravel())[0, 1]))
     assert best > 0.94
+
+
+def test_a_proteasome_with_caps_at_both_ends(proteasome):
+    """Longer by a cap, and the same after half a turn about an axis across, as one cap is not."""
+    double = next(m for m in load_templates("robust").templates["proteasome"] if m.name == "4cr2_3j9i_double")
+    mask = double.mask.numpy().astype(np.float32)
+    assert 46 < length_a(mask, principal_axes(mask)[0], 13.68, 0.5) / 10 < 52
+    for member, low, high in ((double, 0.9, 1.0), (proteasome, 0.0, 0.8)):
+        density = member.padded(40)[0].numpy()
+        axes, at = principal_axes(density), np.array(ndimage.center_of_mass(density))
+        best = 0.0
+        for angle in np.radians(range(0, 180, 5)):
+            across = np.cos(angle) * axes[1] + np.sin(angle) * axes[2]
+            turn = 2 * np.outer(across, across) - np.eye(3)
+            turned = ndimage.affine_transform(density, turn, at - turn @ at, order=1)
+            best = max(best, float(np.corrcoef(density.ravel(), turned.ravel())[0, 1]))
+        assert low < best <= high
 
 
 @pytest.mark.slow
