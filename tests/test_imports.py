@@ -11,7 +11,7 @@ import monai_cryo
 PACKAGE = Path(monai_cryo.__file__).parent
 
 ORDER = (
-    ("__init__", "_described", "_progress", "_refusals", "_typing"),
+    ("__init__", "_abundance", "_defaults", "_described", "_progress", "_refusals", "_typing"),
     ("physics", "networks"),
     ("io", "transforms", "losses", "metrics"),
     ("templates", "bundle"),

@@ -36,7 +36,7 @@ def answer(net: TwoBranchNet, box: np.ndarray) -> np.ndarray:
 
 def test_a_window_is_what_the_network_says_of_the_subtomogram() -> None:
     net, data = network(), volume()
-    reading = WindowInferer(net)(data, np.array([[22.4, 30.0, 40.6]]), half)
+    reading = WindowInferer(net, threshold=0.25)(data, np.array([[22.4, 30.0, 40.6]]), half)
     box = (slice(2, 42), slice(10, 50), slice(21, 61))
     expected = answer(net, data[box])
     for k, values in enumerate(reading.maps):
