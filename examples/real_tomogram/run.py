@@ -115,8 +115,7 @@ def main() -> int:
     if not tomogram.is_file():
         reconstruct(download(options.output / "data"), tomogram)
     command = ["pick", str(tomogram), "--output", str(options.output), "--format", "csv", "relion5"]
-    # a bacterium has neither; told so, simulated ones are read best from 0.65 on (docs/results.md)
-    told = ["--abundance", "tric=0", "proteasome=0", "--min_score", "0.65"]
+    told = ["--abundance", "tric=0", "proteasome=0"]  # a bacterium has neither
     command += ["--model", str(options.model)] if options.model else told
     return monai_cryo(command)
 

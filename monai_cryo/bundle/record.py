@@ -124,6 +124,13 @@ def check_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"voxel_size must be {low:g} to {high:g} Å, got {size!r}")
     if not isinstance(facts["normalize"], list) or not facts["normalize"]:
         raise ValueError(f"normalize must be a list of transform configs, got {facts['normalize']!r}")
+    if not isinstance(facts["network"], Mapping):
+        raise ValueError(f"network must be a config with a _target_, got {facts['network']!r}")
+    abundance = facts["network"].get("abundance")
+    if abundance is not None:
+        if not isinstance(abundance, list | tuple) or len(abundance) != len(classes):
+            raise ValueError(f"abundance must hold {len(classes)} numbers, one a class, got {abundance!r}")
+        parse_abundances(dict(zip(classes, abundance, strict=True)), classes)
     return {**{key: facts[key] for key in RECORD_KEYS}, "contrast": parse_contrast(facts["contrast"])}
 
 

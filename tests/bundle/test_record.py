@@ -92,6 +92,13 @@ def test_a_network_that_was_built_with_abundances_is_recorded_with_them(tmp_path
     torch.testing.assert_close(exported(x), model.network("float32", one_tensor=True)(x))
 
 
+@pytest.mark.parametrize("wrong", [[1], 3, "ab", [1, -1], [0, 0], {"a": 1}, [1, None]])
+def test_a_record_with_abundances_that_cannot_be_is_refused(wrong):
+    facts = record().facts
+    with pytest.raises(ValueError, match="abundance"):
+        check_facts({**facts, "network": {**facts["network"], "abundance": wrong}})
+
+
 @pytest.mark.parametrize("wrong", [[1], [1, -1], [0, 0], [1, float("inf")], "ab", 3, [True, 1]])
 def test_a_network_refuses_abundances_that_cannot_be(wrong):
     with pytest.raises(ValueError, match="abundance must hold 2 numbers >= 0, not all 0, got"):
