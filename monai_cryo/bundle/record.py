@@ -49,6 +49,9 @@ class ModelRecord(Described):
         Transform, or ``Compose``, that simulated and real images go through last.
     network
         Class or ``functools.partial`` that builds the network.
+    abundance
+        Class -> how common it is where the model is used, beside the others; see `TrainedModel.with_abundance`. The
+        network that is trained and validated knows nothing of it, nor does one that is no `TwoBranchNet`.
 
     Raises
     ------
@@ -64,8 +67,14 @@ class ModelRecord(Described):
         contrast: str,
         normalize: Transform,
         network: Callable[..., nn.Module],
+        abundance: Mapping[str, float] | None = None,
     ) -> None:
         self._factory = network
+        described = describe_network(network)
+        factory = getattr(network, "func", network)
+        if abundance and isinstance(factory, type) and issubclass(factory, TwoBranchNet):
+            found = parse_abundances(abundance, classes)
+            described["abundance"] = [found.get(name, 1.0) for name in classes]
         self.facts = check_facts(
             {
                 "classes": list(classes),
@@ -73,7 +82,7 @@ class ModelRecord(Described):
                 "box": int(box),
                 "contrast": contrast,
                 "normalize": describe_transform(normalize),
-                "network": describe_network(network),
+                "network": described,
             }
         )
 

@@ -92,6 +92,18 @@ def test_a_network_that_was_built_with_abundances_is_recorded_with_them(tmp_path
     torch.testing.assert_close(exported(x), model.network("float32", one_tensor=True)(x))
 
 
+def test_a_training_knows_nothing_of_the_abundances_that_it_records(tmp_path):
+    told = record(network=partial(TwoBranchNet, **SHAPE, dropout=0.0), abundance={"b": 0.2})
+    network = told.build().eval()
+    x = torch.randn(2, 1, 16, 16, 16)
+    model = read_model(save(tmp_path / "m.pt", network.state_dict()))
+    assert model.abundance == {"a": 1.0, "b": 0.2}
+    expected = network(x)["logits"] + torch.tensor([0.0, math.log(0.2)])
+    torch.testing.assert_close(model.network()(x)["logits"], expected)
+    unet = partial(BasicUNet, spatial_dims=3, out_channels=2, features=(2, 2, 2, 2, 2, 2))
+    assert "abundance" not in record(network=unet, abundance={"b": 0.2}).facts["network"]
+
+
 @pytest.mark.parametrize("wrong", [[1], 3, "ab", [1, -1], [0, 0], {"a": 1}, [1, None]])
 def test_a_record_with_abundances_that_cannot_be_is_refused(wrong):
     facts = record().facts

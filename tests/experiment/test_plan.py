@@ -11,6 +11,7 @@ from monai.bundle import ConfigParser
 from scipy import ndimage
 
 from monai_cryo.experiment import Arm, Run, build_config, load_library, read_plan, write_config
+from monai_cryo.experiment.recipes import read_configs
 
 PLAN = read_plan()
 TOLD = {
@@ -36,6 +37,18 @@ def test_every_arm_can_be_built(name):
     assert parser.get_parsed_content("validation_library").classes == library.classes
     assert parser.get_parsed_content("simulation").names
     assert parser.get_parsed_content("validation_batch")
+
+
+def test_a_model_is_told_how_common_classes_are_by_its_library():
+    """But not in an experiment, whose sets hold equally many of all."""
+
+    def told(config):
+        return ConfigParser(config).get_parsed_content("record").facts["network"].get("abundance")
+
+    assert told(read_configs(["train", "robust", "quick"]).config) == [1.0, 0.2, 0.2, 0.2, 1.0]
+    assert told(read_configs(["train"]).config) is None
+    for name in ("paper", "robust", "no_background"):
+        assert told(build_config(PLAN.arms[name], PLAN.scales["cpu"])) is None
 
 
 @pytest.mark.parametrize("scale", PLAN.scales)
