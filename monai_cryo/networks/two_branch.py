@@ -13,6 +13,7 @@ from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from monai_cryo._abundance import MOST, is_abundance
 from monai_cryo._typing import Precision, check_word
 from monai_cryo.networks.facts import FactSheet
 from monai_cryo.networks.output import one_tensor
@@ -81,11 +82,13 @@ def _check_counts(name: str, what: str, values: Sequence[int], count: int) -> No
 
 
 def _check_abundance(values: Sequence[float], count: int) -> None:
-    numbers = isinstance(values, Sequence) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v < math.inf for v in values
-    )
-    if not numbers or len(values) != count or not any(values):
-        raise ValueError(f"abundance must hold {count} numbers >= 0, not all 0, got {values!r}")
+    if (
+        not isinstance(values, Sequence)
+        or len(values) != count
+        or not all(map(is_abundance, values))
+        or not any(values)
+    ):
+        raise ValueError(f"abundance must hold {count} numbers from 0 to {MOST:g}, not all 0, got {values!r}")
 
 
 class _Abundance(nn.Module):
@@ -136,9 +139,9 @@ class TwoBranchNet(nn.Module):
         Share of a training batch that is outlined, its first samples, rounded up; 1: all. To outline takes four
         fifths of a step, and masks are learnt from fewer samples than classes.
     abundance
-        How common each class is where the network is used, beside the others, >= 0; None: all alike, as in training. In
-        evaluation probabilities are multiplied by these numbers and share what that leaves, which is Bayes' rule for
-        another prior; a class with 0 is never found.
+        How common each class is where the network is used, beside the others, 0 to 1e6; None: all alike, as in
+        training. In evaluation probabilities are multiplied by these numbers and share what that leaves, which is Bayes'
+        rule for another prior; a class with 0 is never found.
 
     Raises
     ------

@@ -113,7 +113,7 @@ def test_a_record_with_abundances_that_cannot_be_is_refused(wrong):
 
 @pytest.mark.parametrize("wrong", [[1], [1, -1], [0, 0], [1, float("inf")], "ab", 3, [True, 1]])
 def test_a_network_refuses_abundances_that_cannot_be(wrong):
-    with pytest.raises(ValueError, match="abundance must hold 2 numbers >= 0, not all 0, got"):
+    with pytest.raises(ValueError, match="abundance must hold 2 numbers from 0 to 1e\\+06, not all 0, got"):
         TwoBranchNet(**{**SHAPE, "num_classes": 2}, abundance=wrong)
 
 
@@ -122,10 +122,12 @@ def test_a_network_refuses_abundances_that_cannot_be(wrong):
     [
         ({"groel": 1}, "to some of the classes ribosome, membrane, got {'groel': 1}"),
         (["ribosome"], "to some of the classes ribosome, membrane, got"),
-        ({"ribosome": -1}, "abundance of ribosome must be a number >= 0, got -1"),
-        ({"ribosome": float("nan")}, "abundance of ribosome must be a number >= 0, got nan"),
-        ({"ribosome": True}, "abundance of ribosome must be a number >= 0, got True"),
-        ({"ribosome": "few"}, "abundance of ribosome must be a number >= 0, got 'few'"),
+        ({"ribosome": -1}, "abundance of ribosome must be a number from 0 to 1e+06, got -1"),
+        ({"ribosome": 10**400}, "abundance of ribosome must be a number from 0 to 1e+06, got 1000"),
+        ({"ribosome": 1e300}, "abundance of ribosome must be a number from 0 to 1e+06, got 1e+300"),
+        ({"ribosome": float("nan")}, "abundance of ribosome must be a number from 0 to 1e+06, got nan"),
+        ({"ribosome": True}, "abundance of ribosome must be a number from 0 to 1e+06, got True"),
+        ({"ribosome": "few"}, "abundance of ribosome must be a number from 0 to 1e+06, got 'few'"),
         ({"ribosome": 0, "membrane": 0.0}, "abundance of all classes is 0"),
     ],
 )

@@ -632,7 +632,7 @@ class TestRobustLibraries:
             assert mean == pytest.approx(item["amplitude"], rel=1e-4)
         assert load_templates("unseen").draw(4, state)["amplitude"] == 1
 
-    @pytest.mark.parametrize("abundance", ["-1", ".nan", ".inf", "few", "[0, 1]", "true", "0"])
+    @pytest.mark.parametrize("abundance", ["-1", ".nan", ".inf", "few", "[0, 1]", "true", "0", "1" + "0" * 400])
     def test_bad_abundances(self, tmp_path, abundance):
         file = tmp_path / "own.yaml"
         file.write_text(f"classes: {{membrane: {{procedural: membrane, abundance: {abundance}}}}}\n")
