@@ -140,8 +140,8 @@ class TwoBranchNet(nn.Module):
         fifths of a step, and masks are learnt from fewer samples than classes.
     abundance
         How common each class is where the network is used, beside the others, 0 to 1e6; None: all alike, as in
-        training. In evaluation probabilities are multiplied by these numbers and share what that leaves, which is Bayes'
-        rule for another prior; a class with 0 is never found.
+        training. In evaluation probabilities are multiplied by these numbers and share what that leaves, Bayes' rule
+        for another prior; a class with 0 is never found.
 
     Raises
     ------
