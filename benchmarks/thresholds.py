@@ -106,7 +106,7 @@ def score_labels(reading: Reading, truth: NDArray[np.int8], known: Sequence[str]
 
     def above(which: NDArray[np.bool_]) -> NDArray[np.int64]:
         values = np.sort(value[which])
-        return np.asarray(len(values) - np.searchsorted(values, THRESHOLDS - 1e-4), np.int64)
+        return len(values) - np.searchsorted(values, THRESHOLDS - 1e-4)
 
     result = {}
     for k, name in enumerate(classes):

@@ -11,6 +11,7 @@ import thresholds
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import pdist
 
+from monai_cryo.inferers import Reading, Sightings
 from monai_cryo.io import Picks, write_mrc
 from monai_cryo.templates import load_templates
 
@@ -29,6 +30,11 @@ def test_a_scene_is_known() -> None:
     blurred = gaussian_filter(scene.image, 4)
     ribosomes = scene.places[[name == "ribosome" for name in scene.names]].round().astype(int)
     assert len(ribosomes) >= 5
+    labels = {name: 1 + library.classes.index(name) for name in ("ribosome", "membrane")}
+    assert (scene.labels[tuple(ribosomes.T)] == labels["ribosome"]).mean() > 0.9  # a centre may be a channel
+    assert set(np.unique(scene.labels)) == {0, *labels.values()}
+    for label in labels.values():
+        assert scene.image[scene.labels == label].mean() < scene.image[scene.labels == 0].mean()
     assert blurred[tuple(ribosomes.T)].mean() < blurred.mean() - blurred.std()  # protein dark
     assert "proteasome" in thresholds.simulate_scene(library, "cell", 0, 2, SHAPE).names
 
@@ -48,6 +54,23 @@ def test_counts_at_thresholds() -> None:
         places[2] = place
         left = thresholds.score(found, places, ["a", "a", "b", "a"], ["a"], 8.0, 8, others_count=False)["a"]
         assert (thresholds.at(left.picks, 0.2), thresholds.at(left.matched, 0.2)) == (picks, 2)
+
+
+def test_voxels_at_thresholds() -> None:
+    """Each counts for its surest class alone, up to that class's score."""
+    maps = [np.zeros((4, 4, 4), np.float16) for _ in range(3)]
+    maps[0][0], maps[1][0] = 0.5, 0.25  # sixteen voxels of the first, less surely of the second
+    maps[1][1] = 0.75
+    labels = np.zeros((4, 4, 4), np.int8)
+    labels[0, :2], labels[1], labels[2] = 2, 1, 2  # codes are those of another order of classes
+    reading = Reading(maps, np.zeros(labels.shape, np.int8), Sightings(*(np.empty((0, n)) for n in (3, 1, 1, 1))))
+    counts = thresholds.score_labels(reading, labels, ["b", "a"], ["a", "b", "c"])
+    assert {name: c.true for name, c in counts.items()} == {"a": 24, "b": 16, "c": 0}
+    for threshold, found in ((0.2, (16, 16)), (0.5, (16, 16)), (0.51, (0, 16)), (0.75, (0, 16)), (0.76, (0, 0))):
+        assert tuple(thresholds.at(counts[name].picks, threshold) for name in "ab") == found
+        assert thresholds.at(counts["a"].matched, threshold) == found[0] / 2
+        assert thresholds.at(counts["b"].matched, threshold) == found[1]
+    assert not counts["c"].picks.any()
 
 
 def test_objects_of_label_volumes(tmp_path: Path) -> None:
