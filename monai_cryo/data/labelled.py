@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor, load_decathlon_datalist
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from monai_cryo._described import Described
 from monai_cryo._typing import Contrast, parse_contrast
-from monai_cryo.io.confine import confined
+from monai_cryo.io.confine import named_file
 from monai_cryo.physics.fourier import voxel_size_zyx
 
 __all__ = ["CheckMaskd", "FillMaskd", "LabelledData", "load_labelled"]
@@ -65,7 +66,7 @@ def load_labelled(
     FileNotFoundError
         If the list or a file in it is missing.
     ValueError
-        If the list is malformed, a class is unknown, or nothing is left.
+        If the list is malformed, a class is unknown, a file lies elsewhere (`named_file`), or nothing is left.
     """
     folder = Path(dataset_dir) if dataset_dir else None
     if folder is None or not (folder / "dataset.json").is_file():
@@ -75,11 +76,10 @@ def load_labelled(
     path = folder / "dataset.json"
     try:
         head = json.loads(path.read_text(encoding="utf-8"))
-        raw = head["test"]
-        if not isinstance(raw, list) or not all(isinstance(item, dict) for item in raw):
-            raise TypeError(f"{type(raw).__name__}, expected a list of mappings")
-        rows = load_decathlon_datalist(str(path), is_segmentation=True, data_list_key="test", base_dir=str(folder))
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raw = head.get("test")
+        if not isinstance(raw, list) or not raw or not all(isinstance(item, dict) for item in raw):
+            raise TypeError(f"{reprlib.repr(raw)}, expected a list of mappings")
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} must be a MONAI datalist with items under 'test', found: {reason}") from error
     contrast = parse_contrast(head.get("contrast", "protein dark"), f"{path}: contrast")
@@ -92,11 +92,11 @@ def load_labelled(
 
     items: list[dict[str, Any]] = []
     skipped: dict[str, int] = {}
-    for number, (given, row) in enumerate(zip(raw, rows, strict=True)):
+    for number, given in enumerate(raw):
         missing = [key for key in (image_key, "class") if key not in given]
         if missing:
             raise ValueError(f"{path}: item {number} has no {missing[0]!r}; it has {', '.join(given)}")
-        name = given["class"]  # not the row's: MONAI takes a class for a path where a folder is called so
+        name = given["class"]
         for key in (image_key, "label", "class"):
             if not isinstance(given.get(key, ""), str) and (key, given[key]) != ("label", None):
                 raise ValueError(f"{path}: item {number}: {key} must be text, got {given[key]!r}")
@@ -108,12 +108,13 @@ def load_labelled(
                 )
             skipped[name] = skipped.get(name, 0) + 1
             continue
-        item = {"image": str(folder / given[image_key]), "class": classes.index(name), "file": given[image_key]}
-        if row.get("label"):
-            item["mask"] = row["label"]
-        for key in ("image", "mask"):
-            if key in item and not confined(Path(item[key]), path).is_file():
-                raise FileNotFoundError(f"{path}: item {number} names {item[key]}, which does not exist")
+        item = {"class": classes.index(name), "file": given[image_key]}
+        for key, source in (("image", image_key), ("mask", "label")):
+            if key == "image" or given.get(source):
+                file = named_file(given[source], path)
+                if not file.is_file():
+                    raise FileNotFoundError(f"{path}: item {number} names {file}, which does not exist")
+                item[key] = str(file)
         items.append(item)
     if not items:
         raise ValueError(f"{path} has no item of the classes {', '.join(classes)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monai_cryo.io.atomic import csv_text, replacing, table_text, write_text
 from monai_cryo.io.columns import parameter_columns
-from monai_cryo.io.confine import confined
+from monai_cryo.io.confine import named_file
 from monai_cryo.io.curves import measure_noise_spectrum, read_mtf
 from monai_cryo.io.digest import sha256
 from monai_cryo.io.folder import check_folder, clear_leftovers, hold_folder, working_folder
@@ -56,7 +56,6 @@ __all__ = [
     "Tomogram",
     "check_folder",
     "clear_leftovers",
-    "confined",
     "coordinate_columns",
     "csv_text",
     "cut_boxes",
@@ -66,6 +65,7 @@ __all__ = [
     "mapped_mrc",
     "may_be_tomogram",
     "measure_noise_spectrum",
+    "named_file",
     "open_tomogram",
     "parameter_columns",
     "particle_images",

@@ -1,28 +1,49 @@
-"""Which files a list may name: any, unless they are confined to a folder."""
+"""Which files a list may name: those of its own folder, and of folders that are allowed."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["confined"]
+__all__ = ["named_file"]
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-_FOLDER = "MONAI_CRYO_CONFINE"
+_ALLOWED = "MONAI_CRYO_ALLOW"
 
 
-def confined(path: Path, named_by: str | os.PathLike[str]) -> Path:
-    """Return a file that a list, of a stranger perhaps, names; what `MONAI_CRYO_CONFINE` names must hold it, if set.
+def named_file(named: str | os.PathLike[str], named_by: str | os.PathLike[str], *, project: bool = False) -> Path:
+    """Return the file that a list, of a stranger perhaps, names: one of the list's folder, or of one that is allowed.
 
-    Links are followed. To be called before anything of the file is looked at, its existence included.
+    Allowed are the folders in the environment variable `MONAI_CRYO_ALLOW` (several as in ``PATH``; ``/`` allows any).
+    A link within a folder belongs to it, wherever it leads: whoever made the folder made it.
+
+    Parameters
+    ----------
+    named
+        Path in the list: relative to its folder, or absolute.
+    named_by
+        The list.
+    project
+        The list is RELION's, which lies deep in its project's folder and names files from there: `named` may be
+        relative to a folder above the list, the nearest that holds the file.
+
+    Returns
+    -------
+    Path
+        Of the file, which need not exist: nothing is looked at outside.
 
     Raises
     ------
     ValueError
         If it lies elsewhere.
     """
-    folder = os.environ.get(_FOLDER)
-    own = Path(named_by).resolve().is_relative_to(_PACKAGE)  # the embedded libraries
-    if folder and not own and not path.resolve().is_relative_to(Path(folder).resolve()):
-        raise ValueError(f"{named_by} names {path}, outside of {folder}, to which {_FOLDER} confines it")
+    folder = Path(os.path.abspath(named_by)).parent
+    path = Path(os.path.normpath(folder / named))
+    if path.is_relative_to(folder):
+        above = folder.parents[:-1] if project else ()
+        return next((f / named for f in (folder, *above) if (f / named).is_file()), path)
+    allowed = [Path(os.path.abspath(f)) for f in os.environ.get(_ALLOWED, "").split(os.pathsep) if f]
+    if not any(path.is_relative_to(f) for f in allowed):
+        raise ValueError(
+            f"{named_by} names {named}, which lies outside of its folder: {_ALLOWED}={path.parent} allows it"
+        )
     return path

@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from monai_cryo._typing import check_word
-from monai_cryo.io.confine import confined
+from monai_cryo.io.confine import named_file
 from monai_cryo.io.star import ParticleStar
 
 __all__ = [
@@ -186,15 +186,15 @@ def series_names(names: Sequence[str]) -> list[str]:
 def particle_images(star: ParticleStar) -> list[ParticleImage]:
     """Return the image of each particle, from ``rlnImageName``: ``000001@stack.mrcs`` or a file of its own.
 
-    Paths are relative to the nearest folder above the STAR file that holds the first of them: RELION's lie deep in the
-    project.
+    Paths are relative to the nearest folder above the STAR file that holds the file: RELION's lie deep in the project.
+    They lead elsewhere only where `named_file` allows it.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If there is no such column or the number before the ``@`` is none.
+        If there is no such column, the number before the ``@`` is none or a file lies elsewhere.
     """
     if "rlnImageName" not in star.columns:
         raise ValueError(f"{star.path}: no column _rlnImageName")
@@ -204,9 +204,8 @@ def particle_images(star: ParticleStar) -> list[ParticleImage]:
         if at and not (re.fullmatch(r"[0-9]{1,9}", number) and int(number) > 0):
             raise ValueError(f"{star.path}: _rlnImageName must read NUMBER@FILE with a number from 1, got {name}")
         images.append(ParticleImage(Path(file), int(number) - 1 if at else None))
-    folders = star.path.resolve().parents
-    base = next((f for f in folders if (f / images[0].path).is_file()), folders[0])
-    images = [ParticleImage(confined(base / image.path, star.path), image.section) for image in images]
+    found = {path: named_file(path, star.path, project=True) for path in {image.path for image in images}}
+    images = [ParticleImage(found[image.path], image.section) for image in images]
     missing = sorted({str(image.path) for image in images if not image.path.is_file()})
     if missing:
         raise FileNotFoundError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gemmi
 
-from monai_cryo.io.confine import confined
+from monai_cryo.io.confine import named_file
 from monai_cryo.io.star import read_document
 
 __all__ = ["ListedTomogram", "read_tomogram_list"]
@@ -113,15 +113,9 @@ def read_tomogram_list(path: str | os.PathLike[str]) -> dict[str, ListedTomogram
         binning = _positive(file, name, _BINNING, values[_BINNING]) if _BINNING in values else None
         pixel_size = _positive(file, name, "rlnTomoTiltSeriesPixelSize", values["rlnTomoTiltSeriesPixelSize"])
         named = next((values[label] for label in _FILES if values.get(label, "") not in _NONE), None)
-        place = None if named is None else _find(file, named)
+        place = None if named is None else named_file(named, file, project=True)
         result[name] = ListedTomogram(name, place, pixel_size, (int(size[0]), int(size[1]), int(size[2])), binning)
     return result
-
-
-def _find(file: Path, named: str) -> Path:
-    folders = file.resolve().parents
-    found = next((folder / named for folder in folders if (folder / named).is_file()), file.parent / named)
-    return confined(found, file)
 
 
 def _positive(file: Path, name: str, label: str, text: str) -> float:

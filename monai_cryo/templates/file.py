@@ -17,7 +17,7 @@ from monai_cryo._progress import progress_bar
 from monai_cryo._refusals import is_refusal
 from monai_cryo._typing import parse_contrast
 from monai_cryo.io.atomic import write_text
-from monai_cryo.io.confine import confined
+from monai_cryo.io.confine import named_file
 from monai_cryo.io.digest import sha256
 from monai_cryo.io.header import VOXEL_SIZES_A
 from monai_cryo.io.mrc import SUFFIXES, write_mrc
@@ -287,7 +287,7 @@ def _locate(file: Path, class_name: str, item: Mapping[str, Any]) -> tuple[Path,
     if source.startswith(("pdb:", "emdb:")):
         path, name = locate(source), source.replace(":", "_").lower()
     else:
-        path = confined(file.parent / os.path.expanduser(source), file)
+        path = named_file(os.path.expanduser(source), file)
         name = path.name.removesuffix(".gz").rpartition(".")[0]
     if not path.is_file():
         raise FileNotFoundError(f"{file}: class {class_name!r}: no such source {path}")

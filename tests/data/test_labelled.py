@@ -243,13 +243,3 @@ def test_patterns_stay_in_their_folder(folder, pattern):
     with pytest.raises((ValueError, FileNotFoundError), match="pattern") as error:  # Python 3.13 reads **x as *x
         list_images(str(folder), pattern)
     assert is_refusal(error.value)
-
-
-def test_paths_of_a_list_may_lead_anywhere_for_they_are_only_read(folder, tmp_path_factory):
-    other = tmp_path_factory.mktemp("other")
-    (folder / "a.mrc").rename(other / "a.mrc")
-    up = f"../{'../' * len(folder.parents)}{str(other)[1:]}/a.mrc"
-    write_list(folder, test=[{"image": str(other / "a.mrc"), "class": "ribosome"}, {"image": up, "class": "membrane"}])
-    items = load_labelled(str(folder), CLASSES).items
-    image, same = (preprocessing("image", voxel_size=12.0, box=32)(item)["image"] for item in items)
-    assert torch.equal(image.as_tensor(), same.as_tensor())

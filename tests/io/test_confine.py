@@ -1,15 +1,16 @@
-"""Files that lists name: any by default, only those of one folder where they are confined to it."""
+"""Files that lists name: those of their own folder, others where they are allowed."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from monai_cryo.data import load_labelled
-from monai_cryo.io import particle_images, read_star, read_tomogram_list, star_text, write_mrc
+from monai_cryo.io import named_file, particle_images, read_star, read_tomogram_list, star_text, write_mrc
 from monai_cryo.templates import load_templates
 
 
@@ -47,24 +48,68 @@ def tomograms(folder: Path, named: str) -> None:
     assert read_tomogram_list(folder / "tomograms.star")["t"].path is not None
 
 
-def test_the_embedded_libraries_are_not_confined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MONAI_CRYO_CONFINE", str(tmp_path))
-    assert load_templates("robust").classes
-
-
-@pytest.mark.parametrize("reader", [dataset, mask, library, star, tomograms])
-@pytest.mark.parametrize("way", ["absolute", "above", "link"])
-def test_what_lies_outside_is_refused_where_asked(reader, way, tmp_path, monkeypatch):
-    inside, outside = tmp_path / "inside" / "lists", tmp_path / "outside"
-    for folder in (inside, outside):
-        folder.mkdir(parents=True)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of lists, and one beside it."""
+    for name in ("lists", "outside"):
+        (tmp_path / name).mkdir()
         z, y, x = np.ogrid[-4:5, -4:5, -4:5]
-        write_mrc(folder / "own.mrc", (z**2 + y**2 + x**2 < 9).astype(np.float32), 10.0)
-    (inside / "link.mrc").symlink_to(outside / "own.mrc")
-    named = {"absolute": str(outside / "own.mrc"), "above": "../../outside/own.mrc", "link": "link.mrc"}[way]
-    reader(inside, named)
-    monkeypatch.setenv("MONAI_CRYO_CONFINE", str(tmp_path / "inside"))
-    reader(inside, "own.mrc")
+        write_mrc(tmp_path / name / "own.mrc", (z**2 + y**2 + x**2 < 9).astype(np.float32), 10.0)
+    return tmp_path / "lists"
+
+
+READERS = [dataset, mask, library, star, tomograms]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("way", ["absolute", "above", "there and above"])
+def test_what_lies_outside_is_refused_unless_allowed(reader, way, folder, monkeypatch):
+    outside = folder.parent / "outside"
+    (folder / "sub").mkdir()
+    ways = {"absolute": str(outside / "own.mrc"), "above": "../outside/own.mrc"}
+    named = ways.get(way, "sub/../../outside/own.mrc")
+    monkeypatch.setenv("MONAI_CRYO_ALLOW", f"/no/such{os.pathsep}{outside}")
+    reader(folder, named)
+    for elsewhere in ("", "/no/such", str(folder / "sub"), str(outside) + "_too"):
+        monkeypatch.setenv("MONAI_CRYO_ALLOW", elsewhere)
+        with pytest.raises(ValueError, match=f"outside of its folder: MONAI_CRYO_ALLOW={outside} allows it"):
+            reader(folder, named)
     (outside / "own.mrc").unlink()  # whether it is there is not said
-    with pytest.raises(ValueError, match=f"outside of {tmp_path}/inside, to which MONAI_CRYO_CONFINE confines it"):
-        reader(inside, named)
+    with pytest.raises(ValueError, match="outside of its folder"):
+        reader(folder, named)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("way", ["relative", "absolute", "there and back", "link"])
+def test_what_lies_in_the_folder_is_read_from_anywhere(reader, way, folder, monkeypatch):
+    (folder / "link.mrc").symlink_to(folder.parent / "outside" / "own.mrc")
+    ways = {"absolute": str(folder / "own.mrc"), "there and back": "../lists/own.mrc", "link": "link.mrc"}
+    reader(folder, ways.get(way, "own.mrc"))
+    monkeypatch.chdir(folder.parent)
+    reader(Path("lists"), ways.get(way, "own.mrc"))
+
+
+@pytest.mark.parametrize("reader", [star, tomograms])
+def test_relions_lists_name_files_from_their_project(reader, folder):
+    deep = folder / "Extract" / "job001"
+    deep.mkdir(parents=True)
+    reader(deep, "own.mrc")
+    (folder / "Extract" / "own.mrc").write_bytes(b"")  # the nearest is taken
+    assert named_file("own.mrc", deep / "own.star", project=True) == folder / "Extract" / "own.mrc"
+    with pytest.raises(ValueError, match="outside of its folder"):
+        reader(deep, "../../own.mrc")
+
+
+@pytest.mark.parametrize("reader", [dataset, mask, library])
+def test_other_lists_name_files_from_their_own_folder(reader, folder):
+    deep = folder / "deep"
+    deep.mkdir()
+    (deep / "own.mrc").write_bytes((folder / "own.mrc").read_bytes())
+    reader(deep, "own.mrc")
+    (folder / "above.mrc").write_bytes((folder / "own.mrc").read_bytes())
+    with pytest.raises(FileNotFoundError, match=r"deep/above\.mrc"):
+        reader(deep, "above.mrc")
+
+
+def test_the_root_is_no_project(tmp_path: Path) -> None:
+    assert named_file("etc/passwd", tmp_path / "a.star", project=True) == tmp_path / "etc" / "passwd"

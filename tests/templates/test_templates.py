@@ -342,6 +342,7 @@ def test_sources_are_described(folder):
 
 def test_structures_and_archive_entries(shared_data, tmp_path, monkeypatch):
     monkeypatch.setenv("MONAI_CRYO_CACHE", str(tmp_path))
+    monkeypatch.setenv("MONAI_CRYO_ALLOW", str(shared_data))
     (tmp_path / "pdb").mkdir()
     data = (shared_data / "structures" / "1oel.pdb.gz").read_bytes()
     (tmp_path / "pdb" / "1oel.cif.gz").write_bytes(data)
