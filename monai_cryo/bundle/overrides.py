@@ -161,6 +161,8 @@ def _check_kind(name: str, text: str, default: Any) -> None:
     text_wanted = isinstance(default, str) and not is_expression(default) and name not in PATHS | {"norm"}
     if text_wanted and value is None:
         raise ValueError(f"--{name} must be text, as {default!r} in the config is, got {text!r}")
+    if name == "ckpt" and value is None:
+        raise ValueError(f"--ckpt must be a model file, got {text!r}")
     names = isinstance(default, list) and all(isinstance(v, str) for v in default)
     if names and not isinstance(value, str | list):
         raise ValueError(f"--{name} must be a name or a list of names, got {text!r}")

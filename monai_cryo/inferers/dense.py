@@ -17,7 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from monai_cryo.inferers.classifier_map import CELL, WINDOW, window_logits
 from monai_cryo.inferers.flips import WEDGE_FLIPS
-from monai_cryo.io.tomogram import sections
+from monai_cryo.io.tomogram import cut_region, sections
 from monai_cryo.networks import TwoBranchNet
 
 __all__ = ["DenseInferer", "standardize_whole"]
@@ -166,11 +166,9 @@ class DenseInferer:
 
     def _cut(self, volume: NDArray[Any], core: tuple[slice, ...], prepare: Prepare) -> Tensor:
         """Return the normalised block around a core, 0 outside the volume."""
-        wanted = [(s.start - _HALO, s.stop + _HALO) for s in core]
-        bounds = [(max(a, 0), min(b, n)) for (a, b), n in zip(wanted, volume.shape, strict=True)]
-        part = torch.from_numpy(np.array(volume[tuple(slice(*b) for b in bounds)], np.float32))
-        pad = [p for (a, b), (low, high) in zip(wanted, bounds, strict=True) for p in (b - high, low - a)]
-        return F.pad(prepare(part), pad[::-1])
+        length = [s.stop - s.start + 2 * _HALO for s in core]
+        part, beyond = cut_region(volume, [s.start - _HALO for s in core], length)
+        return F.pad(prepare(torch.from_numpy(part)), [n for pair in reversed(beyond) for n in pair])
 
 
 def standardize_whole(volume: NDArray[Any]) -> Prepare:

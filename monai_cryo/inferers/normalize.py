@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from monai_cryo.inferers.dense import Prepare, standardize_whole
-from monai_cryo.io.tomogram import new_map, release_pages
+from monai_cryo.io.tomogram import cut_region, new_map, release_pages
 from monai_cryo.physics.detector import curve_mtf
 from monai_cryo.physics.fourier import apply_transfer, radial_frequency, radial_power_spectrum
 from monai_cryo.transforms import NormalizeSpectrum, Standardize, apply_parts, fixed_parts
@@ -204,7 +204,5 @@ def _starts(shape: Sequence[int], box: int, most: int) -> Iterator[tuple[int, ..
 
 def cut_mirrored(volume: NDArray[Any], first: Sequence[int], length: Sequence[int]) -> Tensor:
     """Return a part of a volume from an index on, mirrored where it lies outside."""
-    bounds = [(max(f, 0), min(f + n, size)) for f, n, size in zip(first, length, volume.shape, strict=True)]
-    part = np.asarray(volume[tuple(slice(*b) for b in bounds)], np.float32)
-    pad = [(low - f, f + n - high) for f, n, (low, high) in zip(first, length, bounds, strict=True)]
-    return torch.from_numpy(np.pad(part, pad, mode="symmetric"))
+    part, beyond = cut_region(volume, first, length)
+    return torch.from_numpy(np.pad(part, beyond, mode="symmetric"))

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _LISTED = ("name", "pixel_size", "size_px")
+_PIECES, _LENGTH = 16, 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,14 +116,14 @@ def read_record(path: str | os.PathLike[str]) -> TomogramRecord | None:
         raise ValueError(f"{file} is no record of a tomogram that was read: name another output folder") from error
 
 
-def file_digest(path: str | os.PathLike[str], pieces: int = 16, length: int = 1 << 16) -> str:
+def file_digest(path: str | os.PathLike[str]) -> str:
     """Return what tells a file from another: a digest of its size and of pieces of it, read in no time."""
     size = os.path.getsize(path)
     found = hashlib.sha256(str(size).encode())
     with open(path, "rb") as file:
-        for n in range(pieces):
-            file.seek(n * max(size - length, 0) // (pieces - 1))
-            found.update(file.read(length))
+        for n in range(_PIECES):
+            file.seek(n * max(size - _LENGTH, 0) // (_PIECES - 1))
+            found.update(file.read(_LENGTH))
     return found.hexdigest()[:16]
 
 

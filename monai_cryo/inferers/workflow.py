@@ -99,11 +99,13 @@ class TomogramWorkflow:
         Raises
         ------
         ValueError
-            If a tomogram was read with other settings before; at the end, if one was refused: what and why stands in
-            ``refused.csv``.
+            If a tomogram was read with other settings before, or is to be read again without picks though it has some;
+            at the end, if one was refused: what and why stands in ``refused.csv``.
         """
         self.output_dir.mkdir(parents=True, exist_ok=True)
         inputs = self._inputs(paths)
+        if self.overwrite and not self.pick:
+            self._check_unpicked(inputs)
         mine = my_share(inputs)
         if len(mine) < len(inputs):
             rank, count = process_rank()
@@ -139,16 +141,25 @@ class TomogramWorkflow:
         """Return the records of other calls' tomograms in the folder that were read as this workflow reads."""
         named = {tomogram_name(path) for path in paths}
         found = []
+        ours = {**self._settings(Path(), None), "voxel_size": None}  # a file's own
         for file in sorted(self.output_dir.glob("*.json")):
             try:
                 record = read_record(file) if file.stem not in named else None
             except ValueError:  # another program's, or another verb's
                 continue
-            if record is not None and record.name == file.stem:
-                ours = self._settings(Path(file.stem), None)
-                if {**record.settings, "voxel_size": None} == {**ours, "voxel_size": None}:  # a file's own
-                    found.append(record)
+            if record is not None and record.name == file.stem and {**record.settings, "voxel_size": None} == ours:
+                found.append(record)
         return found
+
+    def _check_unpicked(self, paths: Sequence[Path]) -> None:
+        """Refuse to read again without picking what has picks: lists in the folder would tell of what is gone."""
+        for path in paths:
+            record = read_record(self.output_dir / f"{tomogram_name(path)}.json")
+            if record is not None and record.picks is not None:
+                raise ValueError(
+                    f"{self.output_dir / record.name}.json has picks, which lists beside it name: read it again with "
+                    "`monai_cryo pick --overwrite`, or into another folder"
+                )
 
     def _inputs(self, paths: Sequence[Path]) -> list[Path]:
         """Leave out what a run has written beside its own tomograms."""

@@ -106,7 +106,7 @@ class ParticleStar:
         )
         text = "".join(lines)
         try:
-            found = _particles(gemmi.cif.read_string(text), self.path)
+            found = _particles(_parsed(text), self.path)
         except (ValueError, RuntimeError):  # what was added fell into a comment, or the rows stand otherwise
             found = {}
         expected = self.columns | {k: [gemmi.cif.as_string(_word(v)) for v in vs] for k, vs in columns.items()}
@@ -160,9 +160,13 @@ def read_document(file: Path) -> tuple[str, gemmi.cif.Document]:
         raise FileNotFoundError(f"{file}: no such STAR file")
     try:
         text = file.read_bytes().decode()
-        return text, gemmi.cif.read_string(text)
+        return text, _parsed(text)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{file}: not a STAR file: {' '.join(str(error).split())}") from error
+
+
+def _parsed(text: str) -> gemmi.cif.Document:
+    return gemmi.cif.read_string(text.removeprefix("\ufeff"))  # a byte order mark, as Windows writes it
 
 
 def star_text(block: str, columns: Mapping[str, Sequence[object]]) -> str:

@@ -27,6 +27,7 @@ from monai_cryo.physics.resampling import covered_shape, evaluate, low_pass, sam
 __all__ = [
     "Tomogram",
     "cut_boxes",
+    "cut_region",
     "mapped_mrc",
     "open_tomogram",
     "release_pages",
@@ -146,11 +147,13 @@ def cut_boxes(
         edge = 0.5 * ratio
         seen = np.minimum(high + edge, np.array(data.shape) - 0.5) - np.maximum(low - edge, -0.5)
         inside = float(np.prod((seen / (np.array(sizes) * ratio)).clip(0, 1)))
-        source = _region(data, first, length, fill)
-        if source is None:
+        part, beyond = cut_region(data, first, length)
+        if not part.size:
             raise ValueError(f"box of {sizes} voxels at index {centre.tolist()} lies outside the {data.shape} tomogram")
-        if not bool(source.isfinite().all()):
+        if not np.isfinite(part).all():
             raise ValueError(f"box at index {centre.tolist()} holds NaN or infinite values")
+        outside = float(part.mean(dtype=np.float64)) if fill is None else fill
+        source = torch.from_numpy(np.pad(part, beyond, constant_values=outside))
         if ratio == 1:
             yield source, 1 - inside
             continue
@@ -296,12 +299,13 @@ def to_source_index(
     return (np.asarray(index, float).reshape(-1, 3) - new) * ratio + old
 
 
-def _region(data: NDArray[Any], first: Sequence[int], length: Sequence[int], fill: float | None) -> Tensor | None:
-    """Part of `data` from `first` on, filled where it lies outside; None if it does altogether."""
-    bounds = [(max(f, 0), min(f + n, size)) for f, n, size in zip(first, length, data.shape, strict=True)]
-    if any(low >= high for low, high in bounds):
-        return None
-    part = torch.from_numpy(np.array(data[tuple(slice(*b) for b in bounds)], np.float32))
-    pad = [p for f, n, (low, high) in zip(first, length, bounds, strict=True) for p in (f + n - high, low - f)]
-    value = float(part.double().mean()) if fill is None else fill
-    return torch.nn.functional.pad(part, pad[::-1], value=value)
+def cut_region(
+    data: NDArray[Any], first: Sequence[int], length: Sequence[int]
+) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
+    """Return what a region holds of an array, and how far it reaches beyond it, before and behind along each axis.
+
+    A region that lies outside altogether holds nothing: a part of size 0.
+    """
+    bounds = [(min(max(f, 0), n), min(max(f + m, 0), n)) for f, m, n in zip(first, length, data.shape, strict=True)]
+    part = np.array(data[tuple(slice(*b) for b in bounds)], np.float32)
+    return part, [(low - f, f + m - high) for f, m, (low, high) in zip(first, length, bounds, strict=True)]

@@ -290,6 +290,17 @@ def test_a_new_file_of_the_same_size_is_another_one(model: Path, folder: Path, c
     assert (folder / "out" / "a.png").is_file()  # asked for later
 
 
+def test_picks_are_not_left_of_a_reading_that_is_gone(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert call("pick", model, folder, "--no_picture") == 0
+    before = (folder / "out" / "a.json").read_bytes()
+    assert call("segment", model, folder, "--no_picture") == 0  # they may stand
+    assert call("segment", model, folder, "--no_picture", "--invert", "--overwrite") == 1
+    assert "a.json has picks, which lists beside it name: read it again with" in capsys.readouterr().err
+    assert (folder / "out" / "a.json").read_bytes() == before
+    assert call("pick", model, folder, "--no_picture", "--invert", "--overwrite") == 0
+    assert (folder / "out" / "a.json").read_bytes() != before
+
+
 def test_results_beside_the_tomograms_are_not_read(model: Path, folder: Path) -> None:
     argv = ["pick", str(folder / "in"), "--model", str(model), "--output", str(folder / "in"), "--device", "cpu"]
     argv += ["--scores", "--no_picture"]

@@ -52,9 +52,9 @@ def test_columns_and_optics_are_read(tmp_path: Path) -> None:
     assert star.optics["1"]["rlnImagePixelSize"] == "2.619996"
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_added_columns_leave_every_other_byte(tmp_path: Path, newline: str) -> None:
-    text = RELION.replace("\n", newline)
+@pytest.mark.parametrize(("newline", "mark"), [("\n", ""), ("\r\n", ""), ("\r\n", "\ufeff")])
+def test_added_columns_leave_every_other_byte(tmp_path: Path, newline: str, mark: str) -> None:
+    text = mark + RELION.replace("\n", newline)
     star = read_star(written(tmp_path, text))
     out = tmp_path / "out.star"
     star.write(out, {"monaiCryoClassName": ["80S ribosome", "tric"], "monaiCryoClassProbability": [0.75, 1.0]})
