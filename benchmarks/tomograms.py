@@ -1,6 +1,8 @@
 """Time and memory of reading whole tomograms, against cutting out a window every 8 voxels.
 
 python benchmarks/tomograms.py --sizes 128x128x128 256x256x128 256x512x512
+
+The volumes are smoothed noise, blobs everywhere, or with `--like FILE` a tomogram, mirrored until it is so large.
 """
 
 from __future__ import annotations
@@ -34,6 +36,18 @@ def write_tomogram(path: Path, shape: tuple[int, int, int], voxel_size: float) -
             last = min(first + 32, shape[0])
             noise = rng.normal(size=(last - first, *shape[1:])).astype(np.float32)
             out[first:last] = ndimage.gaussian_filter(noise, 2.0) * 20 + 0.5 * noise
+
+
+def repeat_tomogram(path: Path, shape: tuple[int, int, int], voxel_size: float, like: Path) -> None:
+    """Write a tomogram of this size that holds another one, mirrored at its faces as often as it takes."""
+    data = open_tomogram(like).data
+    z, y, x = (
+        np.pad(np.arange(old), (0, max(0, new - old)), mode="symmetric")[:new]
+        for old, new in zip(data.shape, shape, strict=True)
+    )
+    with mapped_mrc(path, shape, np.float32, voxel_size) as out:
+        for section, n in zip(out, z, strict=True):
+            section[:] = data[n][np.ix_(y, x)]
 
 
 def read(path: Path, model_path: Path, threads: int, device: str, precision: Precision) -> dict[str, Any]:
@@ -72,7 +86,11 @@ def study(options: argparse.Namespace, shape: tuple[int, int, int]) -> dict[str,
     model = options.model or bundle_root() / "models" / "model.pt"
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         path = Path(folder) / "t.mrc"
-        write_tomogram(path, shape, read_model(model).voxel_size)
+        voxel_size = read_model(model).voxel_size
+        if options.like is None:
+            write_tomogram(path, shape, voxel_size)
+        else:
+            repeat_tomogram(path, shape, voxel_size, options.like)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             result: dict[str, Any] = pool.apply(read, (path, model, options.threads, options.device, options.precision))
     every = int(np.prod([-(-n // 8) for n in shape]))
@@ -84,6 +102,9 @@ def main() -> None:
     """Run."""
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--sizes", type=_size, nargs="+", default=[(128,) * 3, (128, 256, 256), (256, 512, 512)])
+    options.add_argument(
+        "--like", type=Path, metavar="FILE", help="a tomogram at the model's voxel size, in place of noise"
+    )
     options.add_argument("--model", type=Path, help="default: the one the bundle ships")
     options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="%(default)s")
     options.add_argument("--device", default="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from monai_cryo.bundle import ModelRecord
-from monai_cryo.io import write_mrc
+from monai_cryo.io import read_mrc, write_mrc
 from monai_cryo.networks import TwoBranchNet
 from monai_cryo.transforms import Standardize
 
@@ -75,6 +76,16 @@ def test_picking(tmp_path: Path) -> None:
     assert list(study) == ["model", "blobs", "one_template"]
     assert study["blobs"]["curve"][0][1:] == [1.0, 1.0]
     assert (tmp_path / "figures.png").stat().st_size > 1000
+
+
+def test_a_tomogram_is_mirrored_until_it_is_large_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    tomograms = importlib.import_module("tomograms")
+    volume = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    write_mrc(tmp_path / "small.mrc", volume, 10.0)
+    tomograms.repeat_tomogram(tmp_path / "large.mrc", (8, 3, 9), 10.0, tmp_path / "small.mrc")
+    large = read_mrc(tmp_path / "large.mrc")[0]
+    assert np.array_equal(large, np.pad(volume, ((0, 5), (0, 0), (0, 4)), mode="symmetric")[:, :3])
 
 
 def numbers(value: object) -> list[float]:
