@@ -43,6 +43,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_mrc(tmp_path / "mask.mrc", mask, 13.68)
     items = [{"image": f"{name}.mrc", "label": "../mask.mrc", "class": "ribosome"} for name in ("x", "y")]
     (tmp_path / "boxes" / "dataset.json").write_text(json.dumps({"contrast": "protein dark", "test": items}))
+    monkeypatch.setenv("MONAI_CRYO_ALLOW", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
