@@ -39,12 +39,19 @@ SOURCES: dict[str, dict[str, str]] = {
     "3j9i": {"3J9I": "polnet10A_3j9i.mrc.gz"},
     "4v5d": {"4V5D": "4v5d.cif.gz"},
     "4v8r": {"4V8R": "4v8r_h36.pdb.gz"},
+    "1oel": {"1OEL": "1oel.pdb.gz"},
+    "6utj": {"6UTJ": "polnet10A_6utj.mrc.gz"},
+    "6z6u": {"6Z6U": "6z6u.pdb.gz"},
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "3iyf": {"resolution_a": 15.0},
     "4v5d": {"resolution_a": 20.0},
     "4v8r": {"resolution_a": 20.0, "chains": "A*"},
+    "1oel": {"resolution_a": 20.0, "assembly": 1},
+    "6z6u": {"resolution_a": 20.0},
 }
+#: no second structure is at hand: the same one, low-passed well below what the grid carries (27 Å)
+BLURRED = {"4cr2_3j9i_40a": ("4cr2_3j9i", 40.0)}
 COMPLEXES = {"procedural": "complexes", "number": 24, "mass_kda": [150, 2000], "seed": 0}
 #: library -> class -> structures, or the options of what is drawn anew
 LIBRARIES: dict[str, dict[str, Any]] = {
@@ -65,7 +72,7 @@ LIBRARIES: dict[str, dict[str, Any]] = {
     },
     "unseen": {
         "ribosome": ["4v5d"],
-        "proteasome": ["4cr2_3j9i_25a"],
+        "proteasome": ["4cr2_3j9i_40a"],
         "tric": ["4v8r"],
         "membrane": {
             "procedural": "membrane",
@@ -74,7 +81,7 @@ LIBRARIES: dict[str, dict[str, Any]] = {
             "leaflet_sigma_a": [6.0, 9.0],
         },
         "background": {"procedural": "background"},
-        "distractors": ["3cf3_25a", "2uv8_25a", "1qvr_25a"],
+        "distractors": ["1oel", "6utj", "6z6u"],
     },
 }
 AMPLITUDES = {
@@ -120,15 +127,16 @@ def build(folders: Sequence[Path], output: Path) -> list[Path]:
                 "sources": {path.name: sha256(path) for path in paths},
                 **OPTIONS.get(name, {}),
             }
-            source = paths[0]
-            if len(paths) == 2:
-                source = Path(scratch) / f"{name}.mrc"
+            source = Path(scratch) / (f"{name}.mrc" if len(paths) == 2 else f"{name}_{paths[0].name}")
+            if len(paths) == 1:
+                source.symlink_to(paths[0].resolve())  # a library names files of its own folder
+            else:
                 structures[name] |= _proteasome(paths[0], paths[1], source, both_ends=name.endswith("_double"))
-            if any(f"{name}_25a" in members for groups in LIBRARIES.values() for members in groups.values()):
-                # no second structure is at hand: the same one, blurred as a map of lower resolution is
-                sources[f"{name}_25a"] = {"source": str(source.resolve()), "resolution_a": 25.0}
-                structures[f"{name}_25a"] = {"file": f"{name}_25a.mrc", "pdb": list(entries), "resolution_a": 25.0}
-            sources[name] = {"source": str(source.resolve()), **OPTIONS.get(name, {})}
+            for blurred, (sharp, resolution_a) in BLURRED.items():
+                if sharp == name:
+                    sources[blurred] = {"source": source.name, "resolution_a": resolution_a}
+                    structures[blurred] = {"file": f"{blurred}.mrc", "pdb": list(entries), "resolution_a": resolution_a}
+            sources[name] = {"source": source.name, **OPTIONS.get(name, {})}
         for library_name, groups in LIBRARIES.items():
             entries_of = {
                 group: members

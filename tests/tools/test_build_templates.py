@@ -140,3 +140,11 @@ def test_refusals(tmp_path, capsys):
     assert error.startswith("monai_cryo: error: ")
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_unseen_library_holds_nothing_that_is_trained_on():
+    trained, unseen = ([m for group, _ in load_templates(n).crowd() for m in group] for n in ("robust", "unseen"))
+    for member in unseen:
+        density = member.padded(40)[0]
+        for other in trained:
+            assert (density - other.padded(40)[0]).abs().mean() > 0.2 * density.mean(), (member.name, other.name)
