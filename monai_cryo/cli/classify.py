@@ -76,7 +76,7 @@ def _classify(options: argparse.Namespace) -> None:
         )
         for star in stars
     ]
-    files = list_tomograms(others) if others else []
+    files = list_tomograms(others, one_name_each=False) if others else []
     parts.append([{"image": str(f), "file": str(f)} for f in files])
 
     for star in stars:  # what cannot be written back is told now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import get_args
 
 from monai_cryo._defaults import MIN_SCORE
@@ -29,8 +30,13 @@ def add(verbs: Verbs) -> None:
 
 def _pick(options: argparse.Namespace) -> None:
     from monai_cryo.inferers import pick_tomograms
+    from monai_cryo.io import tomogram_name
 
     workflow, paths = make_workflow(options, load_model(options), min_score=options.min_score)
+    unlisted = {tomogram_name(path) for path in paths} - set(workflow.listed)
+    if "relion4" in options.format and options.tilt_apix is None and unlisted:
+        said = "RELION 4 counts pixels of the tilt series: those of the tomograms are written, for want of --tilt_apix"
+        warnings.warn(f"{said} ({len(unlisted)} tomograms)", stacklevel=1)
     files = pick_tomograms(workflow, paths, options.format, voxel_size=options.apix, pixel_size=options.tilt_apix)
     for file in files:
         print(file)

@@ -45,6 +45,7 @@ _SCORES = ("rlnAutopickFigureOfMerit", "monaiCryoClassProbability")
 
 
 def _score(options: argparse.Namespace) -> None:
+    from monai_cryo.io import check_folder
     from monai_cryo.io.atomic import write_text
 
     kinds = {path.suffix.lower() in _PICKS for path in (options.found, options.truth)}
@@ -52,6 +53,8 @@ def _score(options: argparse.Namespace) -> None:
         raise ValueError(
             f"expected two files of picks (CSV, STAR) or two MRC files, got {options.found} and {options.truth}"
         )
+    if options.output is not None:
+        check_folder(options.output.parent)
     result = _score_picks(options) if kinds == {True} else _score_labels(options)
     if options.output is not None:
         write_text(options.output, json.dumps(result, indent=1) + "\n")
@@ -111,6 +114,9 @@ def _score_picks(options: argparse.Namespace) -> dict[str, Any]:
     unknown = sorted(set(found) - set(truth))
     if unknown:
         raise ValueError(f"{options.truth}: no positions of tomogram {unknown[0]!r}, found {', '.join(sorted(truth))}")
+    if found and (gone := sorted(set(truth) - set(found))):
+        said = f"FOUND has no picks of {len(gone)} of {len(truth)} tomograms of TRUTH, {gone[0]} for one"
+        warnings.warn(f"{said}: their particles count as missed", stacklevel=1)
     found = {
         name: (places, [renamed.get(c, c) for c in kinds], values) for name, (places, kinds, values) in found.items()
     }

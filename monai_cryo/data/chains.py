@@ -35,7 +35,7 @@ from monai_cryo.transforms.ranges import parse_number
 __all__ = ["CheckVolumed", "DecodePredictiond", "LoadSubtomogramd", "list_images", "postprocessing", "preprocessing"]
 
 _LARGEST = 1e30  # sums of larger ones are no numbers
-_TOMOGRAM = 1.5  # times the model's box: no subtomogram is cut so wide
+LARGEST_SUBTOMOGRAM = 1.5  # times the model's box: what is wider is taken for a tomogram
 
 
 def preprocessing(
@@ -255,7 +255,7 @@ class CheckVolumed(Described, MapTransform):
     def _check_extent(self, volume: MetaTensor, name: str) -> None:
         shape = tuple(volume.shape[1:])
         extent = max(n * float(v) for n, v in zip(shape, volume.pixdim[:3], strict=True))
-        if self.extent_a is not None and extent > _TOMOGRAM * self.extent_a:
+        if self.extent_a is not None and extent > LARGEST_SUBTOMOGRAM * self.extent_a:
             raise ValueError(
                 f"{name}: {' x '.join(map(str, shape))} voxels are {extent:.0f} Å, the model's box is "
                 f"{self.extent_a:.0f} Å: this is a tomogram, read it with `monai_cryo segment` or `monai_cryo pick`"

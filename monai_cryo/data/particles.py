@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from monai_cryo._described import Described
+from monai_cryo.data.chains import LARGEST_SUBTOMOGRAM
 from monai_cryo.data.memory import image_in_memory
 from monai_cryo.io.header import read_header
 from monai_cryo.io.mrc import may_be_tomogram, tomogram_name
@@ -113,7 +114,12 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
             return image_in_memory(box, self.voxel_size, self.file(index))
         image = self._images[index]
         if image.section is None:
-            return str(image.path)
+            header = read_header(image.path, 3, believed=self.file_voxel_size is None)
+            size = header.cubic_voxel_size() if self.file_voxel_size is None else self.file_voxel_size
+            if not self._is_large(header.shape, size):
+                return str(image.path)
+            data = open_tomogram(image.path, self.file_voxel_size).data
+            return image_in_memory(self._middle(data, size), self.voxel_size, self.file(index))
         header = read_header(image.path, 4, believed=self.file_voxel_size is None)
         if not header.plain:
             raise ValueError(f"{image.path}: a compressed stack, expected a plain one: unpack it")
@@ -121,8 +127,19 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
             raise ValueError(f"{image.path}: no volume number {image.section + 1} in data of shape {header.shape}")
         size = header.cubic_voxel_size() if self.file_voxel_size is None else self.file_voxel_size
         stack = np.memmap(image.path, header.dtype, "r", header.offset, header.shape)
+        if self._is_large(header.shape[1:], size):
+            return image_in_memory(self._middle(stack[image.section], size), self.voxel_size, self.file(index))
         volume = torch.from_numpy(np.array(stack[image.section], np.float32))
         return image_in_memory(volume, size, self.file(index))
+
+    def _is_large(self, shape: Sequence[int], voxel_size: float) -> bool:
+        return max(shape) * voxel_size > LARGEST_SUBTOMOGRAM * self.box * self.voxel_size
+
+    def _middle(self, volume: NDArray[Any], voxel_size: float) -> torch.Tensor:
+        """Cut the model's box out of a particle's: what a STAR file calls a particle is no tomogram."""
+        middle = [n // 2 for n in volume.shape]
+        ((box, _),) = cut_boxes(volume, [middle], self.box, voxel_size, self.voxel_size)
+        return box
 
     def _locate(self, place: Path, pixel_size: float | None) -> None:
         names = tomogram_names(self.star)
@@ -147,7 +164,8 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
                 pixel, size = entry.pixel_size, entry.size_px
             else:  # Å from the middle need no pixels: half of the tomogram's own size will do
                 pixel, size = tomogram.voxel_size, shape
-            found = positions(part, tomogram.voxel_size, pixel_size=pixel, size_px=size)
+            said = entry.pixel_size if entry else None
+            found = positions(part, tomogram.voxel_size, pixel_size=pixel, size_px=size, listed_pixel_size=said)
             outside = ((found < -0.5) | (found > np.array(shape) - 0.5)).any(1)
             if outside.any():
                 first = np.flatnonzero(outside)[0]

@@ -14,8 +14,15 @@ __all__ = ["list_tomograms", "listed_tomograms"]
 _LONGEST = 200  # bytes; results add to it
 
 
-def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
+def list_tomograms(inputs: Sequence[str | None], *, one_name_each: bool = True) -> list[Path]:
     """List the MRC files that files, folders, globs and RELION 5's ``tomograms.star`` name, sorted, each once.
+
+    Parameters
+    ----------
+    inputs
+        Files, folders, globs.
+    one_name_each
+        Results are called by the files' names: refuse two of one.
 
     Raises
     ------
@@ -53,7 +60,7 @@ def list_tomograms(inputs: Sequence[str | None]) -> list[Path]:
     for file in files:
         _check_name(file)
         other = names.setdefault(tomogram_name(file), file)
-        if other != file:
+        if one_name_each and other != file:
             raise ValueError(f"{other} and {file} have one name: read them in two calls, each with its own output")
     return files
 

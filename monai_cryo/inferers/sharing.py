@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
-__all__ = ["my_share", "process_rank"]
+import torch.distributed
+
+__all__ = ["my_share", "process_rank", "wait_for_others"]
 
 Item = TypeVar("Item")
 
@@ -52,3 +55,12 @@ def my_share(items: Sequence[Item], environment: Mapping[str, str] | None = None
     rank, count = process_rank(environment)
     own = len(items) == 1 and "RANK" not in (os.environ if environment is None else environment)
     return list(items) if own else list(items[rank::count])
+
+
+def wait_for_others() -> None:
+    """Wait, under torchrun, until each of its processes has come this far: one that ends in an error ends them all."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_torchelastic_launched() and process_rank()[1] > 1:
+        distributed.init_process_group("gloo", timeout=timedelta(days=30))
+        distributed.barrier()
+        distributed.destroy_process_group()

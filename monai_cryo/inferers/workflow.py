@@ -21,12 +21,12 @@ from monai_cryo.inferers.records import (
     write_pick_files,
     write_record,
 )
-from monai_cryo.inferers.sharing import my_share, process_rank
+from monai_cryo.inferers.sharing import my_share, process_rank, wait_for_others
 from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading
 from monai_cryo.io.atomic import csv_text, flush_to_disk, write_text
 from monai_cryo.io.folder import working_folder
 from monai_cryo.io.mrc import tomogram_name
-from monai_cryo.io.tomogram import Tomogram, open_tomogram
+from monai_cryo.io.tomogram import Tomogram, open_tomogram, tomogram_header
 from monai_cryo.io.tomogram_list import ListedTomogram
 
 __all__ = ["TomogramWorkflow", "pick_tomograms"]
@@ -112,18 +112,21 @@ class TomogramWorkflow:
             print(f"{len(mine)} of {len(inputs)} tomograms are for this process, number {rank} of {count}", flush=True)
         mine = [path for path in mine if not self._finished(path, voxel_size)]
         refused: list[tuple[Path, str]] = []
-        # what a header tells is told before anything long begins; a compressed file is only opened once
+        # what a header tells is told before anything long begins
         todo = []
         for path in mine:
-            reason = "" if path.suffix.lower() == ".gz" else _refusal(path, self._open, voxel_size)
-            if reason:
+            if reason := _refusal(path, self._check, voxel_size):
                 refused.append((path, reason))
             else:
                 todo.append(path)
+        if self.overwrite:  # killed on the way, the same call without it goes on
+            for path in todo:
+                (self.output_dir / f"{tomogram_name(path)}.json").unlink(missing_ok=True)
         for number, path in enumerate(todo, 1):
             if reason := _refusal(path, self._one, voxel_size, f"{number}/{len(todo)}"):
                 refused.append((path, reason))
         self._list_refused(refused)
+        wait_for_others()
         if refused:
             raise ValueError(f"{len(refused)} of {len(mine)} tomograms refused: {refused[0][1]}")
         return self.records(paths, voxel_size)
@@ -168,16 +171,21 @@ class TomogramWorkflow:
         return [path for path in paths if path.resolve().parent != home or tomogram_name(path) not in results]
 
     def _open(self, path: Path, voxel_size: float | None) -> Tomogram:
-        tomogram = open_tomogram(path, self._voxel_size(path, voxel_size))
+        self._check(path, voxel_size)
+        return open_tomogram(path, self._voxel_size(path, voxel_size))
+
+    def _check(self, path: Path, voxel_size: float | None) -> None:
+        """Refuse what a tomogram's header tells against it."""
+        header, size = tomogram_header(path, self._voxel_size(path, voxel_size))
+        shape = [header.shape[axis] for axis in header.order]
         if entry := self.listed.get(tomogram_name(path)):
-            entry.check(tomogram.data.shape, tomogram.voxel_size)
-        model, shape = self.reader.model, tomogram.data.shape
-        if max(shape) * tomogram.voxel_size <= model.voxel_size * model.box:
+            entry.check(shape, size)
+        model = self.reader.model
+        if max(shape) * size <= model.voxel_size * model.box:
             raise ValueError(
-                f"{path}: {' x '.join(map(str, shape))} voxels of {tomogram.voxel_size:g} Å fit into the model's box "
+                f"{path}: {' x '.join(map(str, shape))} voxels of {size:g} Å fit into the model's box "
                 f"of {model.voxel_size * model.box:.0f} Å: this is a subtomogram, read it with `monai_cryo classify`"
             )
-        return tomogram
 
     def _voxel_size(self, path: Path, voxel_size: float | None) -> float | None:
         """Å, what is believed in place of a header."""
@@ -268,7 +276,8 @@ class TomogramWorkflow:
     def _list_refused(self, refused: Sequence[tuple[Path, str]]) -> None:
         rank, count = process_rank()
         target = self.output_dir / ("refused.csv" if count == 1 else f"refused_{rank}.csv")
-        target.unlink(missing_ok=True)
+        for old in self.output_dir.glob("refused*.csv") if count == 1 else [target]:  # of more processes, too
+            old.unlink(missing_ok=True)
         if refused:
             write_text(target, csv_text([("file", "reason"), *refused]))
 
@@ -323,7 +332,19 @@ def pick_tomograms(
             if len(now) == len(records):
                 break
             records = now
+        _remove_stale(workflow.output_dir, records, written)
     return written
+
+
+def _remove_stale(folder: Path, records: Sequence[TomogramRecord], written: Sequence[Path]) -> None:
+    """Remove lists of picks that earlier calls left in other formats, if a tomogram has been read since."""
+    lists = [folder / "picks.csv", *folder.glob("particles_*.star")]
+    lists += [file for record in records for file in (folder / record.name / "Picks").glob("*.json")]
+    latest = max([(folder / f"{record.name}.json").stat().st_mtime_ns for record in records], default=0)
+    for file in lists:
+        if file not in written and file.is_file() and file.stat().st_mtime_ns < latest:
+            file.unlink()
+            print(f"{file} was of an earlier reading and is removed: ask for its format again")
 
 
 def _refusal(path: Path, action: Callable[..., Any], *arguments: Any) -> str:

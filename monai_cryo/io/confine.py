@@ -24,7 +24,7 @@ def named_file(named: str | os.PathLike[str], named_by: str | os.PathLike[str], 
         The list.
     project
         The list is RELION's, which lies deep in its project's folder and names files from there: `named` may be
-        relative to a folder above the list, the nearest that holds the file.
+        relative to a folder above the list, the nearest that holds the file; never the root.
 
     Returns
     -------
@@ -36,14 +36,16 @@ def named_file(named: str | os.PathLike[str], named_by: str | os.PathLike[str], 
     ValueError
         If it lies elsewhere.
     """
-    folder = Path(os.path.abspath(named_by)).parent
+    folder = Path(os.path.realpath(Path(named_by).parent))
     path = Path(os.path.normpath(folder / named))
     if path.is_relative_to(folder):
-        above = folder.parents[:-1] if project else ()
-        return next((f / named for f in (folder, *above) if (f / named).is_file()), path)
+        inside = path.relative_to(folder)  # without the .. of `named`, which lead elsewhere behind a link
+        plain = not Path(named).is_absolute() and ".." not in Path(named).parts
+        above = folder.parents[:-1] if project and plain else ()
+        return next((f / inside for f in (folder, *above) if (f / inside).is_file()), path)
     allowed = [Path(os.path.abspath(f)) for f in os.environ.get(_ALLOWED, "").split(os.pathsep) if f]
     if not any(path.is_relative_to(f) for f in allowed):
-        raise ValueError(
-            f"{named_by} names {named}, which lies outside of its folder: {_ALLOWED}={path.parent} allows it"
-        )
+        shared = Path(os.path.commonpath([folder, path]))  # other files of the list may lie beside this one
+        wanted = path.parent if shared == Path(shared.anchor) else shared
+        raise ValueError(f"{named_by} names {named}, which lies outside of its folder: {_ALLOWED}={wanted} allows it")
     return path

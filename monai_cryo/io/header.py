@@ -98,7 +98,10 @@ class MRCHeader:
                 "(--apix, or file_voxel_size)"
             )
         if max(sizes) - min(sizes) > _ANISOTROPY * max(sizes):
-            raise ValueError(f"{self.path}: expected cubic voxels, found {sizes} Å (z, y, x); pass voxel_size in Å")
+            raise ValueError(
+                f"{self.path}: expected cubic voxels, found {sizes} Å (z, y, x); pass the true size in Å "
+                "(--apix, or file_voxel_size)"
+            )
         return sizes[2]
 
     def origin(self, voxel_size: Triple | None) -> Triple:
@@ -147,7 +150,7 @@ def read_header(path: Path, ndim: int, *, believed: bool = True) -> MRCHeader:
         sizes = ", ".join(f"{v:g}" for v in header.voxel_size)
         raise ValueError(
             f"{path}: the header's voxel size (z, y, x) is {sizes} Å, expected {low:g} to {high:g} Å: "
-            "pass the true one in Å (voxel_size)"
+            "pass the true one in Å (--apix, or file_voxel_size)"
         )
     return header
 

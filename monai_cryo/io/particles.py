@@ -125,6 +125,7 @@ def positions(
     *,
     pixel_size: float | None = None,
     size_px: Sequence[int] | None = None,
+    listed_pixel_size: float | None = None,
 ) -> NDArray[np.float64]:
     """Return where the particles of a STAR file are in their tomogram, as indices (z, y, x), (N, 3).
 
@@ -139,17 +140,19 @@ def positions(
         its optics group; ``rlnDetectorPixelSize`` / ``rlnMagnification`` for Warp (µm on the detector).
     size_px
         For RELION 5: the tomogram's size (z, y, x) in tilt-series pixels.
+    listed_pixel_size
+        Å a pixel has where the file itself does not say: what a list says of the tomogram.
 
     Raises
     ------
     ValueError
-        If the file holds no coordinates, or does not say in which pixels.
+        If the file holds no coordinates, or nothing says in which pixels.
     """
     style = _style(star)
     coordinates = np.stack([star.numbers(label) for label in _COLUMNS[style]], 1)
     if style == "m":
         pixel_size = voxel_size
-    size = np.full(len(star), pixel_size) if pixel_size is not None else _pixel_sizes(star)
+    size = np.full(len(star), pixel_size) if pixel_size is not None else _pixel_sizes(star, listed_pixel_size)
     if not (np.isfinite(size) & (size > 0)).all():
         raise ValueError(f"{star.path}: pixel sizes must be > 0 Å, got {sorted({f'{v:g}' for v in size})[:3]}")
     index = np.empty_like(coordinates)
@@ -237,7 +240,7 @@ def _style(star: ParticleStar) -> CoordinateStyle:
     raise ValueError(f"{star.path}: no coordinates, expected one of {wanted}")
 
 
-def _pixel_sizes(star: ParticleStar) -> NDArray[np.float64]:
+def _pixel_sizes(star: ParticleStar, listed: float | None) -> NDArray[np.float64]:
     """Å a pixel of the coordinates has, for each particle."""
     groups = star.columns.get("rlnOpticsGroup", [next(iter(star.optics), "")] * len(star))
     for label in _PIXEL_SIZES:
@@ -250,6 +253,8 @@ def _pixel_sizes(star: ParticleStar) -> NDArray[np.float64]:
         detector, magnification = (np.asarray(star.numbers(f"rln{n}")) for n in ("DetectorPixelSize", "Magnification"))
         with np.errstate(all="ignore"):
             return np.asarray(detector / magnification * 1e4)
+    if listed is not None:
+        return np.full(len(star), listed)
     wanted = ", ".join(f"_{label}" for label in (*_PIXEL_SIZES, "rlnDetectorPixelSize with _rlnMagnification"))
     raise ValueError(
         f"{star.path}: in which pixels the coordinates are is not said ({wanted}): pass it in Å (--star_apix, "

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from monai_cryo.io.atomic import replacing
-from monai_cryo.io.header import check_voxel_size, read_header
+from monai_cryo.io.header import MRCHeader, check_voxel_size, read_header
 from monai_cryo.io.mrc import SIGNATURE, read_mrc
 from monai_cryo.physics.resampling import covered_shape, evaluate, low_pass, same_voxel_size
 
@@ -33,6 +33,7 @@ __all__ = [
     "release_pages",
     "resample_tomogram",
     "to_source_index",
+    "tomogram_header",
 ]
 
 # Cut-offs around a box: what the low-pass rings from farther away is under 0.5 % (rms) of white noise.
@@ -78,19 +79,23 @@ def open_tomogram(path: str | os.PathLike[str], voxel_size: float | None = None)
         "unknown") and none is given, the one given cannot be, or the voxels are no cubes (to a hundredth).
     """
     path = Path(path)
-    if voxel_size is not None:
-        check_voxel_size(voxel_size)
-    header = read_header(path, 3, believed=voxel_size is None)
-    sizes = header.voxel_size if voxel_size is None else (float(voxel_size),) * 3
-    if voxel_size is None:
-        voxel_size = header.cubic_voxel_size()
+    header, size = tomogram_header(path, voxel_size)
+    sizes = header.voxel_size if voxel_size is None else (size,) * 3
     data: NDArray[Any]
     if header.plain:
         data = np.memmap(path, header.dtype, "r", header.offset, header.shape).transpose(header.order)
     else:
-        data = read_mrc(path, voxel_size=voxel_size)[0]
+        data = read_mrc(path, voxel_size=size)[0]
         data.flags.writeable = False
-    return Tomogram(path, data, float(voxel_size), header.origin(sizes))
+    return Tomogram(path, data, size, header.origin(sizes))
+
+
+def tomogram_header(path: Path, voxel_size: float | None = None) -> tuple[MRCHeader, float]:
+    """Return the header of a tomogram and its voxel size, Å; parameters and errors as of `open_tomogram`."""
+    if voxel_size is not None:
+        check_voxel_size(voxel_size)
+    header = read_header(path, 3, believed=voxel_size is None)
+    return header, header.cubic_voxel_size() if voxel_size is None else float(voxel_size)
 
 
 def cut_boxes(

@@ -185,6 +185,7 @@ def test_picks_of_other_calls_stay_in_the_lists(model: Path, folder: Path) -> No
         assert {row["tomogram"] for row in csv.DictReader(stream)} == {"a", "b"}
 
 
+@pytest.mark.filterwarnings("ignore:RELION 4 counts pixels of the tilt series")
 def test_what_a_list_said_stays_with_its_tomograms(model: Path, folder: Path) -> None:
     """Also where a later call names others, and where its own files lie beside another program's JSON."""
     (folder / "tomograms.star").write_text(LIST.replace("TS_2 5.0 2.0 97 52 36 in/b.mrc\n", ""))

@@ -72,7 +72,7 @@ def test_what_lies_outside_is_refused_unless_allowed(reader, way, folder, monkey
     reader(folder, named)
     for elsewhere in ("", "/no/such", str(folder / "sub"), str(outside) + "_too"):
         monkeypatch.setenv("MONAI_CRYO_ALLOW", elsewhere)
-        with pytest.raises(ValueError, match=f"outside of its folder: MONAI_CRYO_ALLOW={outside} allows it"):
+        with pytest.raises(ValueError, match=f"outside of its folder: MONAI_CRYO_ALLOW={folder.parent} allows it"):
             reader(folder, named)
     (outside / "own.mrc").unlink()  # whether it is there is not said
     with pytest.raises(ValueError, match="outside of its folder"):
@@ -109,6 +109,22 @@ def test_other_lists_name_files_from_their_own_folder(reader, folder):
     (folder / "above.mrc").write_bytes((folder / "own.mrc").read_bytes())
     with pytest.raises(FileNotFoundError, match=r"deep/above\.mrc"):
         reader(deep, "above.mrc")
+
+
+def test_a_link_does_not_lead_back_out(folder: Path) -> None:
+    """`link/..` is the folder of the list, not the one above where the link leads."""
+    (folder / "link").symlink_to(folder.parent / "outside")
+    (folder.parent / "secret.mrc").write_bytes(b"")
+    for project in (False, True):
+        assert named_file("link/../secret.mrc", folder / "own.star", project=project) == folder / "secret.mrc"
+    assert named_file("link/own.mrc", folder / "own.star") == folder / "link" / "own.mrc"
+    (folder.parent / "also").symlink_to(folder)
+    assert named_file("own.mrc", folder.parent / "also" / "own.star") == folder / "own.mrc"
+
+
+def test_the_hint_does_not_allow_everything(folder: Path) -> None:
+    with pytest.raises(ValueError, match="MONAI_CRYO_ALLOW=/no/such/place allows it"):
+        named_file("/no/such/place/a.mrc", folder / "own.star")
 
 
 def test_the_root_is_no_project(tmp_path: Path) -> None:
