@@ -45,7 +45,6 @@ _SCORES = ("rlnAutopickFigureOfMerit", "monaiCryoClassProbability")
 
 
 def _score(options: argparse.Namespace) -> None:
-    from monai_cryo.io import check_folder
     from monai_cryo.io.atomic import write_text
 
     kinds = {path.suffix.lower() in _PICKS for path in (options.found, options.truth)}
@@ -53,8 +52,8 @@ def _score(options: argparse.Namespace) -> None:
         raise ValueError(
             f"expected two files of picks (CSV, STAR) or two MRC files, got {options.found} and {options.truth}"
         )
-    if options.output is not None:
-        check_folder(options.output.parent)
+    if options.output is not None and not options.output.parent.is_dir():
+        raise FileNotFoundError(f"{options.output.parent}: no such folder")
     result = _score_picks(options) if kinds == {True} else _score_labels(options)
     if options.output is not None:
         write_text(options.output, json.dumps(result, indent=1) + "\n")

@@ -329,6 +329,27 @@ def test_a_voxel_size_in_other_units_is_refused(model: Path, folder: Path, capsy
         assert err.count("\n") == 1
 
 
+def test_a_particle_in_a_large_box_is_no_tomogram(model: Path, folder: Path) -> None:
+    """RELION's and Warp's subtomograms may be: what a STAR file calls a particle is read in its middle."""
+    rng = np.random.default_rng(0)
+    large = rng.normal(size=(96, 96, 96)).astype(np.float32)
+    write_mrc(folder / "large.mrc", large, 10.0)
+    write_mrc(folder / "small.mrc", large[28:68, 28:68, 28:68], 10.0)
+    (folder / "large.star").write_text("data_particles\n\nloop_\n_rlnImageName #1\nlarge.mrc\nsmall.mrc\n")
+    assert call(model, folder, "large.star") == 0
+    rows = [[float(v) for k, v in row.items() if k.startswith("p_")] for row in table(folder)]
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-3)
+    assert call(model, folder, "large.mrc", "--overwrite") == 1  # by itself it may be one
+
+
+def test_files_of_one_name_in_two_folders_are_classified(model: Path, folder: Path) -> None:
+    for name in ("TS_1", "TS_2"):
+        (folder / name).mkdir()
+        (folder / name / "rec.mrc").write_bytes((folder / "in" / "a.mrc").read_bytes())
+    assert call(model, folder, "TS_*/rec.mrc") == 0
+    assert [Path(row["file"]).parent.name for row in table(folder)] == ["TS_1", "TS_2"]
+
+
 def test_bright_protein_and_other_voxel_sizes_are_read_alike(model: Path, folder: Path) -> None:
     grid = np.arange(40) - 20
     ball = np.exp(-(grid[:, None, None] ** 2 + grid[:, None] ** 2 + grid**2) / 128)

@@ -40,6 +40,17 @@ def test_two_names_of_one_tomogram_are_said(tmp_path: Path, capsys: pytest.Captu
     assert "warning: FOUND is of tomogram t, TRUTH of u: taken for one" in capsys.readouterr().err
 
 
+def test_tomograms_without_picks_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "truth.csv").write_text("tomogram,class,x,y,z\nt,tric,50,10,10\nu,tric,50,10,10\nv,tric,50,10,10\n")
+    (tmp_path / "found.csv").write_text(FOUND)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["score", str(tmp_path / "found.csv"), str(tmp_path / "truth.csv"), "--distance", "3"]) == 0
+    said, warned = capsys.readouterr()
+    assert "warning: FOUND has no picks of 2 of 3 tomograms of TRUTH, u for one: their particles count as" in warned
+    assert said.splitlines()[1].split()[:5] == ["tric", "3", "1", "1.000", "0.333"]
+
+
 def test_no_picks_are_a_score_and_what_is_not_scored_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "truth.csv").write_text(TRUTH)
     (tmp_path / "found.csv").write_text(FOUND.splitlines()[0] + "\n")
@@ -74,6 +85,7 @@ def test_labels(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         ("found.csv", "x.mrc", ["--distance", "3"], "expected two files of picks (CSV, STAR) or two MRC files"),
         ("found.csv", "truth.csv", ["--distance", "3", "--curves", "x.jpg"], "is written as .csv or .png"),
         ("found.csv", "truth.csv", ["--distance", "3", "--curves", "nowhere/x.csv"], "nowhere: no such folder"),
+        ("found.csv", "truth.csv", ["--distance", "3", "--output", "nowhere/x.json"], "nowhere: no such folder"),
         ("nowhere.star", "truth.csv", ["--distance", "3"], "no such STAR file"),
         ("found.csv", "centred.star", ["--distance", "3", "--apix", "10"], "centred.star: name the tomograms"),
         ("found.csv", "pixels.star", ["--distance", "3"], "pixels.star: name the tomograms"),

@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -291,6 +293,62 @@ def test_a_new_file_of_the_same_size_is_another_one(model: Path, folder: Path, c
     assert (folder / "out" / "a.png").is_file()  # asked for later
 
 
+def test_a_killed_overwrite_is_gone_on_with(
+    model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert call("segment", model, folder, "--no_picture") == 0
+    read, count = TomogramReader.read, iter(range(9))
+
+    def once(*arguments: Any) -> Any:
+        if next(count):
+            raise KeyboardInterrupt
+        return read(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TomogramReader, "read", once)
+        assert call("segment", model, folder, "--no_picture", "--invert", "--overwrite") != 0
+    capsys.readouterr()
+    assert call("segment", model, folder, "--no_picture", "--invert") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("b: ")
+    assert "a: " not in said
+
+
+def test_packed_tomograms_are_refused_before_anything_is_read(
+    model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_mrc(folder / "in" / "z.mrc", np.random.default_rng(0).normal(size=SHAPE).astype(np.float32), 1.0)
+    (folder / "in" / "z.mrc.gz").write_bytes(gzip.compress((folder / "in" / "z.mrc").read_bytes()))
+    (folder / "in" / "z.mrc").unlink()
+    (folder / "out").mkdir()
+    (folder / "out" / "refused_1.csv").write_text("of an earlier call of several processes")
+    said: list[str] = []
+    read = TomogramReader.read
+    monkeypatch.setattr(TomogramReader, "read", lambda *a: said.append(caplog.text) or read(*a))
+    assert call("segment", model, folder, "--no_picture") == 1
+    assert "z.mrc.gz: the header's voxel size is 1 Å" in said[0]
+    assert names(folder / "out") == ["a.json", "a_labels.mrc", "b.json", "b_labels.mrc", "refused.csv"]
+
+
+def test_lists_of_an_earlier_reading_do_not_stay(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    more = ["--no_picture", "--diameter", "membrane=40", "--format"]
+    assert call("pick", model, folder, "--min_score", "0.01", *more, "csv", "relion5", "copick") == 0
+    assert call("pick", model, folder, "--min_score", "0.01", *more, "warp") == 0  # the same picks: they stay
+    assert {"picks.csv", "particles_relion5.star", "particles_warp.star"} <= set(names(folder / "out"))
+    capsys.readouterr()
+    assert call("pick", model, folder, "--min_score", "0.02", *more, "csv") == 0
+    assert "particles_relion5.star was of an earlier reading and is removed" in capsys.readouterr().out
+    left = [name for name in names(folder / "out") if "Picks" in name or name.endswith(("csv", "star"))]
+    assert left == ["picks.csv"]
+
+
+def test_voxels_written_for_relion_4_are_said(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert call("pick", model, folder, "--no_picture", "--format", "relion4") == 0
+    assert "warning: RELION 4 counts pixels of the tilt series: those of the tomograms" in capsys.readouterr().err
+
+
 def test_picks_are_not_left_of_a_reading_that_is_gone(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert call("pick", model, folder, "--no_picture") == 0
     before = (folder / "out" / "a.json").read_bytes()
@@ -443,6 +501,45 @@ def test_two_processes_share_a_list(model: Path, folder: Path) -> None:
     assert said[1].startswith("1 of 2 tomograms are for this process, number 1 of 2\nb: ")
     with (folder / "out" / "picks.csv").open() as stream:
         assert {row["tomogram"] for row in csv.DictReader(stream)} == {"a", "b"}
+
+
+@pytest.mark.slow
+def test_a_broken_tomogram_does_not_end_other_processes(model: Path, folder: Path) -> None:
+    """torchrun ends all processes once one ends in an error: it does so when all are done."""
+    (folder / "in" / "a.mrc").write_bytes(b"no tomogram")
+    large = np.random.default_rng(0).normal(size=(80, 96, 96)).astype(np.float32)
+    write_mrc(folder / "in" / "b.mrc", large, 10.0, overwrite=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "monai_cryo", "pick", str(folder / "in"), "--model", str(model), "--no_picture"]
+    command += ["--output", str(folder / "out"), "--device", "cpu", "--min_score", "0.01"]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "\nb: " in done.stdout
+    assert names(folder / "out") == ["b.json", "b_labels.mrc", "picks.csv", "refused_0.csv"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 0.6])
+def test_a_killed_reading_is_gone_on_with(model: Path, folder: Path, seconds: float) -> None:
+    """Killed after its first tomogram is there and some time more, it ends as the one that was left alone."""
+    (folder / "in" / "c.mrc").write_bytes((folder / "in" / "b.mrc").read_bytes())
+    more = ["--no_picture", "--min_score", "0.01", "--diameter", "membrane=40"]
+    assert call("pick", model, folder, *more, "--output", str(folder / "alone")) == 0
+    command = [sys.executable, "-m", "monai_cryo", "pick", str(folder / "in"), "--model", str(model), *more]
+    running = subprocess.Popen([*command, "--output", str(folder / "out"), "--device", "cpu"])
+    while not (folder / "out" / "a.json").exists():
+        assert running.poll() is None
+        time.sleep(0.01)
+    time.sleep(seconds)
+    running.kill()
+    running.wait()
+    assert call("pick", model, folder, *more) == 0
+    assert names(folder / "out") == names(folder / "alone")
+    for name in names(folder / "out"):
+        if not name.endswith(".mrc"):
+            assert (folder / "out" / name).read_bytes() == (folder / "alone" / name).read_bytes()
+        else:
+            assert np.array_equal(read_mrc(folder / "out" / name)[0], read_mrc(folder / "alone" / name)[0])
 
 
 def test_names_and_models_that_cannot_read_tomograms(model: Path, tmp_path: Path) -> None:

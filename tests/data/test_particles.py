@@ -129,6 +129,19 @@ def test_centred_coordinates_and_a_list_of_tomograms(
     np.testing.assert_allclose(StarParticles(written, **options).places()[1], voxels, atol=1e-5)  # type: ignore[arg-type]
 
 
+def test_a_list_says_in_which_pixels_coordinates_are(tmp_path: Path) -> None:
+    """As RELION takes coordinates in: a tomogram, and pixels of its tilt series."""
+    write_mrc(tmp_path / "rec_TS.mrc", np.zeros((30, 40, 50), np.float32), 10.0)
+    path = list_tomogram(tmp_path, (60, 80, 100), 5.0, 2.0)
+    columns = {f"rlnCoordinate{axis}": [value] for axis, value in zip("XYZ", (30.0, 20.0, 10.0), strict=True)}
+    (tmp_path / "p.star").write_text(star_text("particles", {"rlnTomoName": ["TS"], **columns}))
+    options = {"voxel_size": 10.0, "box": 8, "tomograms": path}
+    particles = StarParticles(read_star(tmp_path / "p.star"), **options)  # type: ignore[arg-type]
+    assert particles.places()[1].tolist() == [[5.0, 10.0, 15.0]]
+    particles = StarParticles(read_star(tmp_path / "p.star"), pixel_size=10.0, **options)  # type: ignore[arg-type]
+    assert particles.places()[1].tolist() == [[10.0, 20.0, 30.0]]
+
+
 def test_a_list_without_binning_takes_the_headers_voxel_size(tmp_path: Path) -> None:
     write_mrc(tmp_path / "rec_TS.mrc", np.zeros((30, 40, 50), np.float32), 10.0)
     path = list_tomogram(tmp_path, (61, 80, 100), 5.0, None)
