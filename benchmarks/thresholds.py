@@ -3,7 +3,7 @@
     python benchmarks/thresholds.py --model MODEL --scenes 3 --seed 0 --work DIR
     python benchmarks/thresholds.py --model MODEL --deepfinder DIR --templates examples/deepfinder/templates.yaml
 
-The first simulates specimens of structures that no model trains on: cells, which have all the classes, and bacteria,
+The first simulates specimens of the `unseen` library: cells, which have all the classes, and bacteria,
 which have ribosomes alone. Each is read as `pick` reads it; a bacterium as if nothing were known of it, and told which
 classes are absent. The second reads the tomograms of a folder, each beside its labels, whose codes are the classes of
 `dataset.json` in order. Particles, picks and matches are counted over all tomograms; of labels voxels are, in

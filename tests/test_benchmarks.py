@@ -78,6 +78,19 @@ def test_picking(tmp_path: Path) -> None:
     assert (tmp_path / "figures.png").stat().st_size > 1000
 
 
+def test_agreement(tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).normal(size=(48, 48, 56)).astype(np.float32)
+    write_mrc(tmp_path / "t.mrc", volume, 13.68)
+    command = [sys.executable, str(FOLDER / "agreement.py"), "t.mrc", "--quick", "--json", "figures.json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    study = json.loads((tmp_path / "figures.json").read_text(), parse_constant=pytest.fail)["agreement"]
+    assert study["places"] == 8
+    assert 0 <= study["same"] <= 1
+    assert [row["class"] for row in study["classes"]][:2] == ["ribosome", "proteasome"]
+
+
 def test_a_tomogram_is_mirrored_until_it_is_large_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
     tomograms = importlib.import_module("tomograms")

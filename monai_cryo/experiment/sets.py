@@ -114,7 +114,7 @@ def write_simulated_sets(
         "fixed_parameters": "simulation with the paper's fixed parameters",
         "paper": "the paper's random simulation",
         "robust": "the robust simulation",
-        "tilt_series": "tilt series of structures never trained on" if templates is None else "tilt series",
+        "tilt_series": "tilt series of the unseen library" if templates is None else "tilt series",
     }
     sets = []
     for name in RECIPES:
