@@ -20,6 +20,8 @@ Built = TypeVar("Built")
 
 #: a model file may come from anywhere: nothing of other packages is built from what it says
 _TRUSTED = ("monai_cryo.", "monai.networks.")
+#: arguments for which MONAI's networks load weights from the network or from another file
+_LOADING = {"weights", "path_or_repo_id", "checkpoint"}
 
 
 def describe_network(network: Callable[..., nn.Module]) -> dict[str, Any]:
@@ -109,14 +111,21 @@ def build(config: Mapping[str, Any], kind: type[Built]) -> Built:
     ------
     ValueError
         If the class is no `kind` of ``monai_cryo`` or ``monai.networks``, or does not take the arguments, or one is no
-        plain value.
+        plain value. Nor may the class be one that loads weights of its own; where it can do without, it is told to.
     """
     target = _find(config, kind)
     arguments = {name: value for name, value in config.items() if name != "_target_"}
     for name, value in arguments.items():
         _check_plain(name, value)
     try:
-        return target(**arguments)
+        known = inspect.signature(target).parameters
+        if loading := sorted(_LOADING & set(known)):
+            raise ValueError(f"a model's record may not name {config['_target_']}, which loads {loading[0]} of its own")
+        # some load weights unless they are told not to
+        unasked = {
+            name: False for name, parameter in known.items() if "pretrained" in name and parameter.default is True
+        }
+        return target(**arguments, **unasked)
     except Exception as error:  # constructors given anything fail in any way
         if is_refusal(error):
             raise

@@ -238,6 +238,37 @@ def test_a_record_builds_nothing_but_networks_and_transforms(config, kind, messa
         build(config, kind)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("nets.EfficientNetBN", {"model_name": "efficientnet-b0", "spatial_dims": 2, "in_channels": 3}),
+        ("nets.ResNetFeatures", {"model_name": "resnet10", "in_channels": 1}),
+        ("blocks.fcn.FCN", {}),
+        ("blocks.fcn.MCFCN", {}),
+        ("nets.MILModel", {"num_classes": 2}),
+        ("blocks.text_embedding.TextEncoder", {"out_channels": 2, "encoding": "clip_embedding"}),
+    ],
+)
+def test_no_network_loads_weights_of_its_own(name, arguments, monkeypatch):
+    """Also one that does so unless it is told not to."""
+
+    def refuse(*_, **__):
+        raise AssertionError("it looks for weights elsewhere")
+
+    for place in ("torch.hub.load_state_dict_from_url", "torch.utils.model_zoo.load_url"):
+        monkeypatch.setattr(place, refuse)
+    monkeypatch.setattr("monai.networks.nets.resnet.get_pretrained_resnet_medicalnet", refuse)
+    if "fcn" in name or "MIL" in name:
+        pytest.importorskip("torchvision")
+    assert isinstance(build({"_target_": f"monai.networks.{name}", **arguments}, torch.nn.Module), torch.nn.Module)
+
+
+@pytest.mark.parametrize("name", ["TorchVisionFCModel", "cell_sam_wrapper.CellSamWrapper", "Transchex"])
+def test_networks_that_always_load_weights_are_refused(name):
+    with pytest.raises(ValueError, match=rf"may not name monai\.networks\.nets\.{name}, which loads"):
+        build({"_target_": f"monai.networks.nets.{name}"}, torch.nn.Module)
+
+
 def test_nothing_that_a_record_names_is_called(tmp_path):
     """MONAI's LoadImage finds its reader by name, any function, and calls it."""
     state = record().build().state_dict()
