@@ -280,7 +280,7 @@ def read_model(path: str | os.PathLike[str], abundance: Mapping[str, float] | No
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no model of this bundle, or has no such classes.
+        If it is no model of this bundle, holds a weight that is not finite, or has no such classes.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model file {path}: train one, or name another")
@@ -293,6 +293,9 @@ def read_model(path: str | os.PathLike[str], abundance: Mapping[str, float] | No
         facts = facts_in(state) if plain else None
         if facts is None:
             raise ValueError("expected a state dict with a record in it")
+        odd = [name for name, w in state.items() if w.is_floating_point() and not bool(w.float().isfinite().all())]
+        if odd:  # as the network takes them, in float32
+            raise ValueError(f"expected finite weights, but {odd[0]} holds NaN or infinity")
         model = TrainedModel(path, state, facts)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no model of this bundle: {error}") from error

@@ -12,6 +12,7 @@ import torch
 from monai.networks.nets import BasicUNet
 from monai.transforms import Compose, NormalizeIntensity, Transform
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo.bundle import RECORD_KEYS, ModelRecord, check_facts, read_model
 from monai_cryo.bundle.builder import build, build_network, describe_network, describe_transform
 from monai_cryo.networks import TwoBranchNet, TwoBranchTensorNet, facts_in
@@ -285,6 +286,18 @@ def test_nothing_that_a_record_names_is_called(tmp_path):
             read_model(save(tmp_path / "bad.pt", lying.state_dict()))
         assert not touched.exists()
     read_model(save(tmp_path / "good.pt", state))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e300])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    state = record().build().state_dict()
+    name = next(name for name in state if name.endswith("bias"))
+    state[name] = torch.full_like(state[name], value, dtype=torch.float64)
+    with pytest.raises(
+        ValueError, match=rf"m\.pt is no model .*: expected finite weights, but {name} holds NaN"
+    ) as error:
+        read_model(save(tmp_path / "m.pt", state))
+    assert is_refusal(error.value)
 
 
 def test_no_model_and_no_model_file(tmp_path):
