@@ -41,7 +41,8 @@ class Checkpoints(Described):
     lr_scheduler
         Schedule that is stepped after every iteration; None: none.
     resume
-        Checkpoint to go on from; ``auto``: that of `output_dir`, where there is one; None: a new run.
+        Checkpoint to go on from; ``auto``: that of `output_dir`, where there is one, and where it is complete the
+        program ends well; None: a new run.
     seed
         Of the training: a run goes on with its own.
     minutes
@@ -77,9 +78,9 @@ class Checkpoints(Described):
         self.state, self.lr_scheduler, self.seed = dict(state), lr_scheduler, seed
         self.minutes, self.writer, self._saved = minutes, writer, time.monotonic()
         self.provenance = dict(provenance or {})
-        self.path = Path(output_dir) / _NAME
+        self.path, self.auto = Path(output_dir) / _NAME, resume == "auto"
         self.resume = Path(resume) if resume is not None and resume != "auto" else None
-        if resume == "auto" and self.path.is_file():
+        if self.auto and self.path.is_file():
             self.resume = self.path
 
     def attach(self, engine: Engine) -> None:
@@ -92,6 +93,8 @@ class Checkpoints(Described):
         ValueError
             If that is no checkpoint, has trained for something else, or is complete; or if another process is at work
             in the folder.
+        SystemExit
+            With ``resume: auto``, if it is complete: all is done, the exit code is 0.
         """
         if self.path.parent.is_dir():
             self._hold()  # before anything is read that another run may be about to replace
@@ -151,6 +154,15 @@ class Checkpoints(Described):
         self._check(engine, path, done, found["epoch_size"], found["network"])
         if seed != self.seed:
             raise ValueError(f"{path} was trained with seed {seed}: pass --seed {seed}, got {self.seed}")
+        if done["epoch"] >= engine.state.max_epochs:
+            already = f"{path} has {done['epoch']} epochs already: --max_epochs must be larger"
+            if not self.auto:
+                raise ValueError(f"{already}, got {engine.state.max_epochs}")
+            if idist.get_rank() == 0:
+                print(f"the run is finished, {already} to go on", flush=True)
+            idist.barrier()  # none leaves while another still needs it
+            # whatever a config does next, as to train, would change what the finished run left
+            raise SystemExit(0)
         check_parts(path, found, self.state)
         options = self.state["optimizer"].state_dict()["param_groups"]  # those given now
         found["optimizer"] = {"state": found["optimizer"]["state"], "param_groups": options}
@@ -195,10 +207,6 @@ class Checkpoints(Described):
         if done["epoch"] != done["iteration"] // size[0]:
             raise ValueError(
                 f"{path} has {done['iteration']} iterations of {size[0]} an epoch, not {done['epoch']} epochs"
-            )
-        if done["epoch"] >= engine.state.max_epochs:
-            raise ValueError(
-                f"{path} has {done['epoch']} epochs already: --max_epochs must be larger, got {engine.state.max_epochs}"
             )
 
 

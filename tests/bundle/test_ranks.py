@@ -116,3 +116,6 @@ def test_a_killed_rank_ends_the_other_and_both_go_on_as_if_never_cut(tmp_path):
     assert whole["scalars"]["train/loss"] == cut["scalars"]["train/loss"]
     for name, weight in whole["checkpoint"]["network"].items():
         assert torch.equal(weight, cut["checkpoint"]["network"][name])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "run").iterdir()}
+    train(tmp_path / "cut", 2, {**options, "resume": "auto"})  # is finished: nothing is done, and all end well
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "run").iterdir()} == before

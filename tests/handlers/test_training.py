@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import math
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -369,7 +370,6 @@ def test_auto_begins_anew_where_there_is_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_epochs": 1}, "has 1 epochs already: --max_epochs must be larger, got 1"),
         ({"max_epochs": 2, "items": 16}, "epochs of 4 iterations and 8 samples, not 4 and 16"),
         ({"max_epochs": 2, "facts": {"classes": ["a", "c"]}}, r"trained with classes \['a', 'b'\], not \['a', 'c'\]"),
         ({"max_epochs": 2, "seed": 1}, "was trained with seed 0: pass --seed 0, got 1"),
@@ -380,6 +380,22 @@ def test_what_cannot_be_resumed_is_refused(tmp_path, options, message):
     training(tmp_path, max_epochs=1)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         training(tmp_path, **{"resume": "auto", **options})
+
+
+def test_a_finished_run_ends_well_with_auto_alone(tmp_path, capsys):
+    """Killed between its last checkpoint and its exit, a job that is requeued must not fail for ever."""
+    training(tmp_path, max_epochs=1)
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
+    checkpoint = tmp_path / "checkpoint.pt"
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        training(tmp_path, max_epochs=1, resume="auto")
+    assert end.value.code == 0
+    already = f"{checkpoint} has 1 epochs already: --max_epochs must be larger"
+    assert capsys.readouterr().out == f"the run is finished, {already} to go on\n"
+    with pytest.raises(ValueError, match=f"^{re.escape(already)}, got 1$"):
+        training(tmp_path, max_epochs=1, resume=str(checkpoint))
+    assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()} == before
 
 
 def test_a_folder_that_another_process_holds_is_refused(tmp_path, monkeypatch):
