@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ COMPLEXES = ("procedural", "number", "mass_kda", "seed", "name")
 
 
 def read_library_file(file: Path) -> dict[str, Any]:
-    """Parse a YAML or JSON template library; refuse repeated and unknown keys and empty classes."""
+    """Parse a YAML or JSON template library; refuse repeated, merged and unknown keys and empty classes."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such template library (a YAML or JSON file with `classes:`)")
     try:
@@ -117,15 +118,17 @@ def _count(value: Any, counted: dict[int, int]) -> int:
 def _unique(pairs: Sequence[tuple[Hashable, Any]]) -> dict[Hashable, Any]:
     out = dict(pairs)
     if len(out) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} stands there twice")
+        count = Counter(key for key, _ in pairs)
+        raise ValueError(f"key {next(key for key in count if count[key] > 1)!r} stands there twice")
     return out
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML without the silent loss of a repeated key."""
+    """YAML without the silent loss of a repeated key, or merge keys, which unfold before anything is counted."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        _unique([(self.construct_object(key, deep=True), None) for key in written])
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise ValueError(f"line {key.start_mark.line + 1}: merge keys (<<) are not read: write the options out")
+        _unique([(self.construct_object(key, deep=True), None) for key, _ in node.value])
         return super().construct_mapping(node, deep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -98,6 +99,10 @@ LONG = "1" + "0" * 400
 BOMB = "classes:\n  a: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"  b{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
 )
+# 2^40 options, had they been merged
+MERGED = "classes:\n  a0: &a0 {x: 1}\n" + "".join(
+    f"  a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 41)
+)
 # library file -> what the one line says; nothing in it is evaluated and none takes memory
 HOSTILE = {
     "classes: {a: \"$__import__('pathlib').Path('made').touch()\"}": "no such source",
@@ -105,6 +110,8 @@ HOSTILE = {
     "classes: !!python/object/apply:pathlib.Path.cwd []": "could not determine a constructor for the tag",
     "classes: {a: [{source: fine.mrc, resolution_a: '$1+1'}]}": "resolution_a must be > 0, got '$1+1'",
     BOMB: "holds more than 100000 entries",
+    MERGED: "hostile.yaml: line 3: merge keys (<<) are not read: write the options out",
+    "classes: {a: {? {<<: {b: 1}} : 1}}": "line 1: merge keys (<<) are not read",
     "classes: {a: " + "[" * 600 + "]" * 600 + "}": "recursion",
     "classes: {a: &a [*a]}": "recursion",
     f"voxel_size: {LONG}\nclasses: {{a: fine.mrc}}": "voxel_size must be",
@@ -148,6 +155,16 @@ def test_structures_that_are_no_files_or_unpack_without_end_are_refused(tmp_path
     with pytest.raises(ValueError, match=says[kind]) as error:
         read_structure(path)
     assert is_refusal(error.value)
+
+
+def test_many_keys_of_which_one_stands_there_twice_take_no_time(tmp_path):
+    """Counted one by one, they took minutes."""
+    keys = [f'"{n}": 1' for n in [*range(200_000), 199_999]]
+    (tmp_path / "a.json").write_text(f'{{"classes": {{{", ".join(keys)}}}}}')
+    begun = time.monotonic()
+    with pytest.raises(ValueError, match=r"a\.json: key '199999' stands there twice$"):
+        load_templates(tmp_path / "a.json")
+    assert time.monotonic() - begun < 10
 
 
 def test_an_author_s_name_in_latin_1_is_no_hindrance(tmp_path):

@@ -266,13 +266,13 @@ classes:
     assert member.name == "mem"
 
 
-def test_yaml_may_merge_and_override(folder):
+def test_yaml_may_repeat_by_aliases(folder):
     path = write(
         folder,
         """
 classes:
-  a: &shared {sources: ball3.mrc, threshold: "level:1"}
-  b: {<<: *shared, sources: ball4.mrc}
+  a: {sources: ball3.mrc, threshold: &level "level:1"}
+  b: {sources: ball4.mrc, threshold: *level}
 """,
     )
     assert load_templates(path).structures == ["ball3", "ball4"]
