@@ -238,9 +238,12 @@ def write_config(run: Run, config: Mapping[str, Any], library: str) -> None:
     """
     digest = run.config.with_name("library.sha256")
     if run.config.is_file():
-        if not digest.is_file() or digest.read_text(encoding="utf-8").strip() != library:
+        if not digest.is_file() or digest.read_bytes().strip() != library.encode():
             raise ValueError(f"{run.config.parent} was begun with another library of templates: name another --output")
-        found = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        try:
+            found = dict(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, ValueError, TypeError) as error:
+            raise ValueError(f"{run.config} is no config that was written here: name another --output") from error
         for name in {**config, **found}:
             if config.get(name) != found.get(name):
                 raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from monai_cryo.experiment.scoring import read_summary
 from monai_cryo.io.atomic import table_text, write_text
 
 __all__ = ["Score", "read_scores", "write_report"]
@@ -71,7 +71,7 @@ def read_scores(output: Path) -> list[Score]:
     """Read every score in an experiment's folder, seeds in rising order."""
     scores = []
     for path in output.glob("runs/*/seed_*/scores/*.json"):
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_summary(path)
         run = path.parents[1]
         scores.append(Score(run.parent.name, int(run.name.removeprefix("seed_")), path.stem, summary))
     return sorted(scores, key=lambda score: (score.arm, score.seed, score.set))

@@ -34,12 +34,26 @@ def score_run(run: Run, sets: list[LabelledSet]) -> None:
         if not set(entry.classes) <= set(classes):
             continue
         of = {"model": model, "dataset": sha256(entry.folder / "dataset.json")}
-        if path.is_file() and of.items() <= json.loads(path.read_text(encoding="utf-8")).items():
+        if path.is_file() and of.items() <= read_summary(path).items():
             continue
         scores = {"set": entry.name, "title": entry.title, "true_classes": entry.classes, **of}
         scores |= score_model(run.model, entry)
         path.parent.mkdir(exist_ok=True)
         write_text(path, json.dumps(scores, indent=1) + "\n")
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read what `score_run` wrote.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} holds no scores: delete it, and the model is scored again") from error
 
 
 def score_model(model: Path, entry: LabelledSet) -> dict[str, Any]:

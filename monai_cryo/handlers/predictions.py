@@ -40,8 +40,8 @@ class PredictionsWriter(Described):
     Raises
     ------
     ValueError
-        If the table to go on with is of other classes, or was made with other `settings` of those names, or of
-        another file of a name in `files`. When it begins: if another process is at work in the folder.
+        If the table to go on with cannot be read, is of other classes, or was made with other `settings` of those
+        names, or of another file of a name in `files`. When it begins: if another process is at work in the folder.
     """
 
     def __init__(
@@ -122,8 +122,14 @@ class PredictionsWriter(Described):
 
     def _read(self) -> dict[str, tuple[str, list[str]]]:
         # a row that was being written when the machine stopped has no line end
-        whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
-        rows: list[list[str]] = list(csv.reader(io.StringIO(whole)))
+        try:
+            whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
+            rows: list[list[str]] = list(csv.reader(io.StringIO(whole)))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(
+                f"{self.path} is no table of predictions ({error}): begin anew (--overwrite, or resume: false), or "
+                "name another folder"
+            ) from error
         names = [name.removeprefix("p_") for name in rows[0][2:]] if rows else self.classes
         if names != self.classes:
             raise ValueError(f"{self.path} is of classes {', '.join(names)}, the model knows {', '.join(self.classes)}")

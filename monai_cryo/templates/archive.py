@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
+from typing import Any
 
 from monai_cryo._progress import progress_bar
 from monai_cryo.io.atomic import write_text
@@ -91,7 +92,7 @@ def fetch(
     path, url = _entry(source, base_url)
     record = path.with_name(path.name + ".json")
     if path.is_file():
-        if record.is_file() and json.loads(record.read_text())["sha256"] != sha256(path):
+        if record.is_file() and _digest(record) != sha256(path):
             raise ValueError(f"{path}: not the file that was downloaded (SHA-256 differs); delete it and fetch again")
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +116,14 @@ def fetch(
     partial.replace(path)
     _validator(partial).unlink(missing_ok=True)
     return path
+
+
+def _digest(record: Path) -> Any:
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["sha256"]
+    except (ValueError, TypeError, KeyError) as error:
+        file = record.with_suffix("").name
+        raise ValueError(f"{record}: no record of a download; delete it and {file} and fetch again") from error
 
 
 def _entry(source: str, base_url: str | None = None) -> tuple[Path, str]:

@@ -10,6 +10,7 @@ import yaml
 from monai.bundle import ConfigParser
 from scipy import ndimage
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo.experiment import Arm, Run, build_config, load_library, read_plan, write_config
 from monai_cryo.experiment.recipes import read_configs
 
@@ -172,6 +173,20 @@ def test_a_run_begun_otherwise_is_refused(tmp_path):
         write_config(run, build_config(run.arm, PLAN.scales["cpu"]), "abc")
     with pytest.raises(ValueError, match="begun with another library of templates: name another --output"):
         write_config(run, config, "abd")
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"{", b"text", b""])
+def test_a_damaged_config_of_a_run_is_refused(tmp_path, content):
+    run = Run(PLAN.arms["paper"], 0, tmp_path / "paper" / "seed_0")
+    config = build_config(run.arm, PLAN.scales["quick"])
+    write_config(run, config, "abc")
+    run.config.write_bytes(content)
+    with pytest.raises(ValueError, match=r"recipe\.yaml is no config that was written here: name another") as error:
+        write_config(run, config, "abc")
+    assert is_refusal(error.value)
+    run.config.with_name("library.sha256").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="begun with another library of templates"):
+        write_config(run, config, "abc")
 
 
 def test_arms_that_cannot_be_trained_on_a_library_are_refused_first(tmp_path):

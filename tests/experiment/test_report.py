@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo.experiment import Score, read_scores, write_report
 from monai_cryo.experiment.report import _gain
 
@@ -60,6 +61,16 @@ def rows_of(text: str, heading: str) -> dict[str, list[str]]:
 def report(output: Path, **options) -> str:
     options = {"arms": ["fixed_parameters", "paper", "robust"], "sets": ["tilt_series", "no_masks"]} | options
     return write_report(output, read_scores(output), **options).read_text()
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"{", b"3", b"[1]"])
+def test_damaged_scores_are_refused(tmp_path, content):
+    path = tmp_path / "runs" / "a" / "seed_0" / "scores" / "x.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.json holds no scores: delete it, and the model is scored") as error:
+        read_scores(tmp_path)
+    assert is_refusal(error.value)
 
 
 def test_scores_are_read(output):

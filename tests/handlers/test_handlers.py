@@ -11,6 +11,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo.data import CounterSampler
 from monai_cryo.handlers import PredictionGallery, PredictionsWriter, Report, SetEpoch, Validation, metrics_table
 
@@ -118,6 +119,14 @@ def test_a_table_is_gone_on_with_by_the_same_model_alone(tmp_path):
     (tmp_path / "settings.json").write_text("{")
     with pytest.raises(ValueError, match=r"settings.json holds no settings"):
         PredictionsWriter(["a"], str(tmp_path), True, {"model": "2"})
+
+
+@pytest.mark.parametrize("row", [b"\xff.mrc,a,1.0000", b"x" * 140_000 + b",a,1.0000"])
+def test_a_damaged_table_is_refused(tmp_path, row):
+    (tmp_path / "predictions.csv").write_bytes(b"file,class,p_a\n" + row + b"\n")
+    with pytest.raises(ValueError, match=r"predictions\.csv is no table of predictions .*: begin anew") as error:
+        PredictionsWriter(["a"], str(tmp_path), resume=True)
+    assert is_refusal(error.value)
 
 
 def test_a_table_is_one_processs(tmp_path, monkeypatch):

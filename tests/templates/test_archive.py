@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from monai_cryo._refusals import is_refusal
 from monai_cryo.templates.archive import cache_folder, fetch, locate
 
 CONTENT = gzip.compress(np.random.default_rng(0).bytes(700_000), mtime=0)
@@ -88,6 +89,15 @@ def test_fetch_once_and_locate(archive, source, path):
     assert fetch(source, base_url=archive.url, progress=False) == file
     assert len(archive.asked) == 1
     assert sorted(p.name for p in file.parent.iterdir()) == sorted([file.name, file.name + ".json"])
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"{", b"[]", b"{}"])
+def test_a_damaged_record_is_refused(archive, content):
+    record = fetch("pdb:4v5d", base_url=archive.url, progress=False).with_name("4v5d.cif.gz.json")
+    record.write_bytes(content)
+    with pytest.raises(ValueError, match=r"json: no record of a download; delete it and 4v5d\.cif\.gz and") as error:
+        fetch("pdb:4v5d", base_url=archive.url, progress=False)
+    assert is_refusal(error.value)
 
 
 def test_address_from_the_environment(archive, monkeypatch):
