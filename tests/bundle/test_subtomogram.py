@@ -326,6 +326,22 @@ def run(bundle_root, run_id, *names, **options):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+def test_an_evaluation_leaves_the_results_of_another_process_alone(bundle_root, trained, labelled, tmp_path):
+    """Refused before anything is computed."""
+    hold = f"from monai_cryo.io import hold_folder; hold_folder({str(tmp_path)!r}); print(flush=True); input()"
+    (tmp_path / "metrics.json").write_text("another's")
+    given = {"ckpt": str(trained / "model.pt"), "dataset_dir": str(labelled), "output_dir": str(tmp_path)}
+    flow = workflow(bundle_root, "evaluate", kind="infer", run_id="evaluating", skip_unknown=True, **given)
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(RuntimeError) as error:
+            flow.run()
+        other.communicate(b"\n")
+    assert "another process is at work in" in str(find_refusal(error.value))
+    assert flow.parser.get_parsed_content("evaluator").state.iteration == 0
+    assert (tmp_path / "metrics.json").read_text() == "another's"
+
+
 def one_line(done):
     """Return what a failed process said, if it was one line."""
     assert done.returncode != 0
