@@ -16,9 +16,12 @@ from monai_cryo._described import Described
 from monai_cryo.handlers.best import save_whole
 from monai_cryo.handlers.resuming import check_parts, differing_options, read_checkpoint
 from monai_cryo.io.folder import hold_folder
+from monai_cryo.io.saved import read_saved
 from monai_cryo.networks import facts_in
 
 _NAME = "checkpoint.pt"
+#: what belongs to a checkpoint
+_RESULTS = ("model.pt", "metrics.json", "predictions.png")
 
 
 class Checkpoints(Described):
@@ -109,9 +112,19 @@ class Checkpoints(Described):
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def _set_aside(self) -> None:
-        """Keep an earlier run's checkpoint under another name: `--resume auto` is to go on with this one."""
-        if self.path.is_file():
-            self.path.replace(self.path.with_stem(f"{self.path.stem}_before"))
+        """Keep what an earlier run left under other names: `--resume auto` is to go on with this one.
+
+        Of two earlier runs the longer one is kept, the later one where both are as long.
+        """
+        if not self.path.is_file():
+            return
+        if _iterations(self.path.with_stem(f"{self.path.stem}_before")) > _iterations(self.path):
+            self.path.unlink()
+            return
+        for name in (*_RESULTS, _NAME):  # the checkpoint last: a kill on the way leaves the rest to the next run
+            path = self.path.with_name(name)
+            if path.is_file():
+                path.replace(path.with_stem(f"{path.stem}_before"))
 
     def _hold(self) -> None:
         if idist.get_rank() == 0:
@@ -208,6 +221,14 @@ class Checkpoints(Described):
             raise ValueError(
                 f"{path} has {done['iteration']} iterations of {size[0]} an epoch, not {done['epoch']} epochs"
             )
+
+
+def _iterations(path: Path) -> int:
+    """Iterations that a checkpoint has, 0 where there is none."""
+    try:
+        return int(read_saved(path)["done"]["iteration"])
+    except (ValueError, TypeError, KeyError, OverflowError):  # there is nothing to go on with
+        return 0
 
 
 def _epoch_size(engine: Any) -> list[int]:

@@ -305,6 +305,31 @@ def test_a_run_begun_anew_does_not_go_on_with_an_earlier_one(tmp_path):
     assert training(tmp_path, max_epochs=2, lr=0.2, resume="auto").log == whole.log
 
 
+def test_the_longer_of_earlier_runs_is_kept(tmp_path):
+    """With its model and scores; a run begun anew twice loses nothing of it."""
+    names = {name: name.replace(".", "_before.") for name in ("checkpoint.pt", *checkpoints_module._RESULTS)}
+
+    def begin(epochs):
+        def leave(engine):
+            engine.add_event_handler(Events.COMPLETED, lambda: [(tmp_path / n).write_text(str(epochs)) for n in rest])
+
+        rest = checkpoints_module._RESULTS
+        training(tmp_path, max_epochs=epochs, handlers=[leave])
+        return {name: (tmp_path / name).read_bytes() for name in names}
+
+    def kept():
+        return {name: (tmp_path / before).read_bytes() for name, before in names.items()}
+
+    long = begin(3)
+    begin(1)
+    assert kept() == long
+    (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
+    longest = begin(4)
+    assert kept() == long
+    begin(1)
+    assert kept() == longest
+
+
 def test_the_log_tells_of_the_last_run_alone(tmp_path, monkeypatch):
     """Of two that were killed before a checkpoint, and of one begun anew."""
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
