@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,20 @@ from monai_cryo import __version__
 from monai_cryo.bundle.command import running_parser
 
 __all__ = ["find_provenance"]
+
+#: what is declared beside torch, MONAI and numpy
+_ALSO = (
+    "fire",
+    "gemmi",
+    "matplotlib",
+    "mrcfile",
+    "nibabel",
+    "pytorch-ignite",
+    "pyyaml",
+    "scipy",
+    "tensorboard",
+    "torch-ctf",
+)
 
 
 def find_provenance(seed: int | None, device: str | torch.device) -> dict[str, Any]:
@@ -30,10 +45,10 @@ def find_provenance(seed: int | None, device: str | torch.device) -> dict[str, A
     Returns
     -------
     dict
-        ``seed``; ``versions`` of Python, torch, MONAI, numpy and monai_cryo; ``commit``, that of the checkout the
-        package lies in, with ``-dirty`` behind it where files were changed, None outside of one; ``device`` with its
-        kind; ``threads``; ``ranks``, the number of processes; ``config``, all configs and options of the run laid over
-        each other, where a config asks for this.
+        ``seed``; ``versions`` of Python, monai_cryo and all that it declares to need, None of what was not installed
+        as a package; ``commit``, that of the checkout the package lies in, with ``-dirty`` behind it where files were
+        changed, None outside of one; ``device`` with its kind; ``threads``; ``ranks``, the number of processes;
+        ``config``, all configs and options of the run laid over each other, where a config asks for this.
     """
     return {
         "seed": seed,
@@ -43,6 +58,7 @@ def find_provenance(seed: int | None, device: str | torch.device) -> dict[str, A
             "monai": str(monai.__version__),
             "numpy": np.__version__,
             "monai_cryo": __version__,
+            **{name: _version(name) for name in _ALSO},
         },
         "commit": _commit(Path(__file__).resolve().parents[2]),
         "device": _name(torch.device(device)),
@@ -50,6 +66,13 @@ def find_provenance(seed: int | None, device: str | torch.device) -> dict[str, A
         "ranks": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
         "config": _config(),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _commit(checkout: Path) -> str | None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import monai_cryo
 from monai_cryo.bundle import find_provenance, provenance
@@ -27,6 +31,15 @@ def test_what_a_run_is_made_with():
     assert found["device"].startswith("cpu (")
     assert found["config"] is None
     assert json.loads(json.dumps(found)) == found
+
+
+def test_the_versions_are_those_of_all_that_is_declared():
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
+    declared = {Requirement(text).name for text in project["dependencies"]}
+    found = find_provenance(0, "cpu")["versions"]
+    assert found.keys() == declared | {"python", "monai_cryo"}
+    assert all(Version(found[name]) for name in declared)
+    assert provenance._version("no such package") is None
 
 
 def test_the_config_is_the_one_that_asks():
