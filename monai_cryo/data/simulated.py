@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import default_collate
 
 from monai_cryo import __version__
 from monai_cryo._progress import progress_bar
 from monai_cryo._typing import Contrast, parse_contrast
 from monai_cryo.data.dataset import TemplateDataset
-from monai_cryo.io.atomic import replacing, write_text
+from monai_cryo.io.atomic import flush_to_disk, replacing, write_text
 from monai_cryo.io.columns import parameter_columns
 from monai_cryo.io.folder import clear_leftovers, hold_folder
 from monai_cryo.io.mrc import write_mrc
@@ -43,7 +44,8 @@ def write_simulated(
 ) -> Path:
     """Simulate a data set and write it as MRC files, images and masks, with a ``dataset.json`` that evaluation reads.
 
-    Where it was cut off it goes on with the shard that was not whole. The same seed gives the same bytes,
+    Where it was cut off it goes on with the shard that was not whole, under the same versions of torch and numpy. The
+    same seed gives the same bytes,
     whatever the shards, on one machine and number of threads. Memory does not grow with the number of samples.
 
     Parameters
@@ -73,7 +75,8 @@ def write_simulated(
     Raises
     ------
     ValueError
-        If there are too many shards, the folder holds another set, or another process is at work in it.
+        If there are too many shards, the folder holds another set, or a part of one of other versions, or another
+        process is at work in it.
     """
     folder, number = Path(folder), len(dataset)
     batches = -(-number // BATCH)
@@ -98,6 +101,9 @@ def write_simulated(
     _check(folder, settings)
     if (folder / _LIST).is_file():
         return folder / _LIST
+    # a whole set stays what it is; one to go on with would be half of one version and half of another
+    settings |= {"torch": str(torch.__version__), "numpy": np.__version__}
+    _check(folder, settings)
     hold_folder(folder)
     for shard in folder.glob("shard_*"):
         clear_leftovers(shard)
@@ -143,7 +149,7 @@ def _write_items(
     indices: Sequence[int],
     done: Callable[[int], Any],
 ) -> Iterator[dict[str, Any]]:
-    """Write the images and masks of some items, and yield a row of the table for each."""
+    """Write the images and masks of some items, and yield a row of the table for each; then flush all."""
     library = dataset.library
     width = len(str(len(dataset) - 1))
     for first in range(0, len(indices), BATCH):
@@ -151,14 +157,20 @@ def _write_items(
         images, label = simulate(batch)
         masks = label["mask"].cpu().numpy() >= 0.5
         for n, image in enumerate(images.cpu().numpy().astype(np.float32)):
-            stem = f"{int(batch['index'][n]):0{width}d}"
-            names = [f"{stem}.mrc", f"{stem}_mask.mrc"]
+            names = _names(int(batch["index"][n]), width)
             for name, volume in zip(names, (image[0], masks[n, 0].astype(np.int8)), strict=True):
                 write_mrc(folder / name, volume, library.voxel_size, overwrite=True)
             image_name, label_name = (f"{folder.name}/{name}" for name in names)
             row = {"image": image_name, "label": label_name, "class": library.classes[int(batch["class"][n])]}
             yield {**row, **dict(parameter_columns(label["parameters"][n]))}
         done(len(images))
+    for index in indices:  # by now most of it is there
+        for name in _names(index, width):
+            flush_to_disk(folder / name)
+
+
+def _names(index: int, width: int) -> tuple[str, str]:
+    return f"{index:0{width}d}.mrc", f"{index:0{width}d}_mask.mrc"
 
 
 def _write_table(path: Path, rows: Iterator[Mapping[str, Any]]) -> None:
@@ -173,6 +185,7 @@ def _write_table(path: Path, rows: Iterator[Mapping[str, Any]]) -> None:
             table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
             table.writerows(json.loads(line) for line in spool)
+        flush_to_disk(part)
 
 
 def _join(folder: Path, tables: Sequence[Path], settings: Mapping[str, Any]) -> None:
@@ -191,6 +204,8 @@ def _join(folder: Path, tables: Sequence[Path], settings: Mapping[str, Any]) -> 
             file.write(",\n  " if n else "\n  ")
             file.write(json.dumps({name: row[column] for name, column in _LABELS.items()}))
         file.write("\n ]\n}\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _rows(tables: Sequence[Path]) -> Iterator[dict[str, str]]:

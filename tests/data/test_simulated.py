@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monai_cryo.data import TemplateDataset, load_labelled, write_simulated
+from monai_cryo.data import TemplateDataset, load_labelled, simulated, write_simulated
 from monai_cryo.engines import SimulateBatch
 from monai_cryo.io import read_mrc, write_mrc
 from monai_cryo.templates import TemplateLibrary, load_templates
@@ -183,6 +183,35 @@ def test_a_whole_set_is_left_alone(written, library):
 def test_another_set_in_the_folder_is_refused(written, library, change, message):
     with pytest.raises(ValueError, match=message):
         write(written, library, **change)
+
+
+@pytest.mark.parametrize("module", ["torch", "numpy"])
+def test_shards_of_two_versions_are_not_mixed(library, tmp_path, module, monkeypatch):
+    """A whole set is left as it is."""
+    folder = tmp_path / "set"
+    with pytest.raises(KeyboardInterrupt):
+        write(folder, library, Imaging(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{module}.__version__", "0.1")
+        with pytest.raises(ValueError, match=f"holds a set with {module} '.*', not '0.1': name another folder"):
+            write(folder, library)
+    whole = write(folder, library)
+    monkeypatch.setattr(f"{module}.__version__", "0.1")
+    assert write(folder, library, Imaging(0)) == whole
+
+
+def test_a_shard_is_on_the_disk_before_its_table(library, tmp_path, monkeypatch):
+    folder, flushed = tmp_path / "set", []
+    flush = simulated.flush_to_disk
+
+    def note(path):
+        assert not (Path(path).parent / "parameters.csv").exists()
+        flushed.append(path)
+        flush(path)
+
+    monkeypatch.setattr(simulated, "flush_to_disk", note)
+    write(folder, library)
+    assert {str(path) for path in folder.rglob("*.mrc")} <= {str(path) for path in flushed}
 
 
 def test_a_list_of_somebody_else_is_not_replaced(tmp_path, library):
