@@ -115,8 +115,10 @@ def move_within(
         be named twice, with one value; all places not named are zero.
     """
     size = spatial_shape(shape)
-    ball = _ball(radius_vox, volume.dtype, str(volume.device))
-    if ball.shape[1] >= math.prod(size):
+    # a ball that is clearly larger than the box is not made: it can be far larger
+    large = 4 * radius_vox**3 >= math.prod(size)
+    ball = _ball(0 if large else radius_vox, volume.dtype, str(volume.device))
+    if large or ball.shape[1] >= math.prod(size):
         everywhere = torch.arange(math.prod(size), device=volume.device).expand(len(volume), -1)
         return _sample(volume, rotation, shift_vox, size).flatten(2), everywhere
     kind: dict[str, Any] = {"device": volume.device, "dtype": volume.dtype}

@@ -32,7 +32,7 @@ class RandPose(RandDrawable):
     shift_vox
         Shift along each axis in voxels: a number or a uniform (min, max), drawn for each axis on its own.
     zoom
-        Factor on the particle's size, a number or a uniform (min, max), > 0.
+        Factor on the particle's size, a number or a uniform (min, max), > 0, at most 10.
     prob
         Probability that an item is moved.
 
@@ -45,7 +45,8 @@ class RandPose(RandDrawable):
     def __init__(self, shift_vox: Range = (-2.0, 2.0), zoom: Range = 1.0, prob: float = 1.0) -> None:
         super().__init__(prob)
         self.shift_vox = parse_range("shift_vox", shift_vox)
-        self.zoom = parse_positive("zoom", zoom)
+        parse_positive("zoom", zoom)
+        self.zoom = parse_range("zoom", zoom, 0.0, 10.0)
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw a rotation matrix acting on (x, y, z), a shift (z, y, x) and a zoom."""

@@ -203,9 +203,9 @@ class RandIceGradient(RandDrawable):
     Parameters
     ----------
     amplitude
-        Standard deviation of the background as a multiple of the image's, a number or a uniform (min, max), >= 0.
+        Standard deviation of the background as a multiple of the image's, a number or a uniform (min, max), 0..1000.
     quadratic
-        Weight of the quadratic form beside the plane, a number or a uniform (min, max), >= 0; 0: a plane alone.
+        Weight of the quadratic form beside the plane, a number or a uniform (min, max), 0..1000; 0: a plane alone.
     prob
         Probability that an item has a background.
 
@@ -217,7 +217,8 @@ class RandIceGradient(RandDrawable):
 
     def __init__(self, amplitude: Range = (0.0, 0.5), quadratic: Range = (0.0, 1.0), prob: float = 1.0) -> None:
         super().__init__(prob)
-        self.amplitude, self.quadratic = parse_range("amplitude", amplitude, 0), parse_range("quadratic", quadratic, 0)
+        self.amplitude = parse_range("amplitude", amplitude, 0.0, 1000.0)
+        self.quadratic = parse_range("quadratic", quadratic, 0.0, 1000.0)
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:
         """Draw the amplitude, the slope (z, y, x) and the matrix of the quadratic form."""

@@ -30,6 +30,9 @@ from monai_cryo.transforms.ranges import (
     uniform,
 )
 
+#: standard deviation of a gain's logarithm where a walk ends: float32 holds exp(88), six times as far
+_FARTHEST = 15.0
+
 
 class NormalizeSpectrum(Drawable):
     r"""Give every volume the same radial amplitude spectrum, mean 0 and variance 1.
@@ -188,8 +191,8 @@ class RandRadialGain(RandDrawable, FourierFilter):
     Parameters
     ----------
     walk
-        Standard deviation of the gain's logarithm from one node to the next, a number or a uniform (min, max), >= 0;
-        the gain is a random walk over ``nodes``, linear between them.
+        Standard deviation of the gain's logarithm from one node to the next, a number or a uniform (min, max), from 0
+        to 15 / sqrt(nodes); the gain is a random walk over ``nodes``, linear between them.
     nodes
         Steps of the walk from zero frequency to the corner of Fourier space.
     lowpass
@@ -209,8 +212,8 @@ class RandRadialGain(RandDrawable, FourierFilter):
     def __init__(self, walk: Range = (0.0, 0.5), *, nodes: int = 8, lowpass: Range | None = None, prob: float = 1.0):
         RandDrawable.__init__(self, prob)
         FourierFilter.__init__(self)
-        self.walk = parse_range("walk", walk, low=0.0)
         self.nodes = parse_whole("nodes", nodes)
+        self.walk = parse_range("walk", walk, 0.0, _FARTHEST / self.nodes**0.5)
         self.lowpass = None if lowpass is None else parse_range("lowpass", lowpass, low=1e-2)
 
     def draw_values(self, state: np.random.RandomState) -> Parameters:

@@ -75,8 +75,8 @@ class RandTiltSeries(RandDrawable):
     defocus_jitter_um
         Uniform change of the defocus from tilt to tilt, plus or minus.
     dose_per_tilt
-        e/Å^2, a number or a range; damps fine detail with the dose (:func:`monai_cryo.physics.dose_attenuation`).
-        0: no damage.
+        e/Å^2, a number or a range, at most 1000; damps fine detail with the dose
+        (:func:`monai_cryo.physics.dose_attenuation`). 0: no damage.
     tilt_order
         ``"dose_symmetric"`` or ``"sequential"``.
     filter
@@ -125,7 +125,7 @@ class RandTiltSeries(RandDrawable):
         self.tilt_count = len(tilt_angles(self.ends[0][0], self.ends[1][1], step))
         self.tilt_jitter_deg = parse_number("tilt_jitter_deg", tilt_jitter_deg, low=0.0)
         self.defocus_jitter_um = parse_number("defocus_jitter_um", defocus_jitter_um, low=0.0)
-        self.dose_per_tilt = parse_range("dose_per_tilt", dose_per_tilt, low=0.0)
+        self.dose_per_tilt = parse_range("dose_per_tilt", dose_per_tilt, 0.0, 1000.0)
         cumulative_dose([0.0], 0.0, tilt_order)  # refuse a bad word now, and so below
         self.tilt_order = tilt_order
         reconstruction_filter([0.0], 1, 1.0, filter=filter)

@@ -289,3 +289,26 @@ def test_a_configuration_holds_arrays_as_lists():
     assert config["curve"] == table.tolist()
     assert ConfigParser({"t": config}).get_parsed_content("t").config() == config
     assert T.RandSNR(np.array([1, 2])).config()["snr"] == [1, 2]
+
+
+#: ranges that end where results would no longer be finite, or would take no end
+LIMITS = [
+    ("RandRadialGain", {"nodes": 1}, "walk", 15.0),
+    ("RandRadialGain", {"nodes": 25}, "walk", 3.0),
+    ("RandIceGradient", {}, "amplitude", 1000.0),
+    ("RandIceGradient", {"amplitude": 1000.0}, "quadratic", 1000.0),
+    ("RandTiltSeries", {"voxel_size": VOXEL, "step_deg": 10.0}, "dose_per_tilt", 1000.0),
+    ("RandPose", {}, "zoom", 10.0),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "which", "limit"), LIMITS)
+def test_results_are_finite_at_the_limits_of_ranges(name, options, which, limit):
+    kind, beyond = getattr(T, name), float(np.nextafter(limit, np.inf))
+    for value in (beyond, (0.5, beyond), 1e38):
+        with pytest.raises(ValueError, match=rf"^{which} must lie in 0\.\.{limit:g}, got ") as error:
+            kind(**options, **{which: value})
+        assert is_refusal(error.value)
+    transform = kind(**options, **{which: limit})
+    for seed in range(20):
+        assert bool(transform.set_random_state(seed)(volume()).isfinite().all())

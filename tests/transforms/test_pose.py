@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,14 @@ def test_draws_and_radii_are_one_an_item():
             pose.apply_together([batch, batch], [draw] * count, ["bilinear"] * 2)
         with pytest.raises(ValueError, match=f"expects 2 radii, one an item, got {count}"):
             pose.apply(batch, [draw] * 2, radius_vox=[9] * count)
+
+
+def test_a_particle_zoomed_far_beyond_its_box_takes_no_time():
+    """The ball that it fills, of 350 voxels' radius, is not made."""
+    image = torch.ones(1, 40, 40, 40)
+    pose, begun = T.RandPose(shift_vox=0.0, zoom=10.0).set_random_state(0), time.monotonic()
+    torch.testing.assert_close(pose(image), image)
+    assert time.monotonic() - begun < 5
 
 
 def test_zoom_is_drawn():
