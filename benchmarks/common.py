@@ -189,10 +189,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     print("\n" + "\n".join(lines), flush=True)
 
 
-def bundle(quick: bool = False, **overrides: Any) -> ConfigParser:
-    """Return the parsed training bundle: the paper's recipe, or the quick one."""
+#: recipe -> what is laid over the paper's, and the options of the shipped model's own
+RECIPES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "paper": ((), {}),
+    "quick": (("quick",), {}),
+    "robust": (("robust", "quick"), {}),
+    "shipped": (("robust", "quick"), {"features": [8, 16, 64, 128, 256]}),
+}
+
+
+def bundle(recipe: str = "paper", **overrides: Any) -> ConfigParser:
+    """Return the parsed training bundle of a recipe, one of `RECIPES`."""
+    names, own = RECIPES[recipe]
+    overrides = {**own, **overrides}
     config = ConfigParser()
-    config.read_config([str(CONFIGS / "train.yaml"), *([str(CONFIGS / "quick.yaml")] if quick else [])])
+    config.read_config([str(CONFIGS / f"{name}.yaml") for name in ("train", *names)])
     config.update({name: value for name, value in overrides.items()})
     config.parse()
     return config

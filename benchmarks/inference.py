@@ -19,9 +19,7 @@ RECIPES = ("quick", "paper")
 def network(recipe: str, precision: str) -> torch.nn.Module:
     """Return a recipe's network for inference."""
     torch.manual_seed(0)
-    built: torch.nn.Module = bundle(quick=recipe == "quick", precision=precision, device=DEVICE).get_parsed_content(
-        "network"
-    )
+    built: torch.nn.Module = bundle(recipe, precision=precision, device=DEVICE).get_parsed_content("network")
     return built.eval()
 
 

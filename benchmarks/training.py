@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from common import (
+    RECIPES,
     VOXEL_SIZE,
     bundle,
     collate,
@@ -27,7 +28,6 @@ from common import (
 from torch import Tensor, nn
 
 from monai_cryo.data import TemplateDataset
-from monai_cryo.losses import TwoBranchLoss
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 #: where bfloat16 is emulated, a step takes half a minute
@@ -42,13 +42,13 @@ class Training:
     def __init__(self, recipe: str, precision: str, batch: int, box: int) -> None:
         torch.manual_seed(0)
         sizes = {"batch_size": batch, "box": box, "voxel_size": VOXEL_SIZE * 40 / box}
-        config = bundle(quick=recipe == "quick", precision=precision, device=DEVICE, **sizes)
+        config = bundle(recipe, precision=precision, device=DEVICE, **sizes)
         self.network: nn.Module = config.get_parsed_content("network").train()
         self.forward: Callable[[Tensor], Any] = self.network
         self.optimizer = config.get_parsed_content("optimizer")
-        self.loss = TwoBranchLoss()
+        self.loss = config.get_parsed_content("loss")
         self.prepare = config.get_parsed_content("prepare_batch")
-        self.dataset = TemplateDataset(config.get_parsed_content("library"), 1 << 20)
+        self.dataset = TemplateDataset(config.get_parsed_content("library"), 1 << 20, balanced=True)
         self.batch, self.drawn = batch, 0
         self.image, self.label = self.simulate()
 
@@ -186,7 +186,7 @@ def measure(recipe: str, batch: int, box: int, repeats: int, with_compile: bool)
 def main() -> None:
     """Run."""
     options = parser(__doc__.splitlines()[0])
-    options.add_argument("--recipe", choices=("quick", "paper"), action="append", help="one alone; both by default")
+    options.add_argument("--recipe", choices=RECIPES, action="append", help="some alone; default: quick and paper")
     options.add_argument("--batch", type=int, default=32)
     options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="1: takes CPU time")
     options = options.parse_args()
@@ -196,7 +196,7 @@ def main() -> None:
     quick = options.quick
     results = []
     for recipe in ("quick",) if quick else options.recipe or ("quick", "paper"):
-        batch, box, repeats = (2, 16, 1) if quick else (options.batch, 40, 9 if recipe == "quick" else 2)
+        batch, box, repeats = (2, 16, 1) if quick else (options.batch, 40, 2 if recipe == "paper" else 9)
         result = measure(recipe, batch, box, repeats, with_compile=recipe == "quick" and not quick)
         results.append(result)
         names = ("ready_s", "simulated_s", "price_of_simulation", "simulation_alone", "convolutions_s")

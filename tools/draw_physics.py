@@ -15,6 +15,7 @@ from torch import Tensor
 
 import monai_cryo.transforms as T  # noqa: N812
 from monai_cryo import physics
+from monai_cryo.physics.fourier import radial_power_spectrum
 from monai_cryo.physics.membrane import bilayer
 from monai_cryo.physics.tilt_series import project, tilt_angles, weighted_back_projection
 from monai_cryo.templates import BOX, TemplateLibrary, load_templates, random_complexes
@@ -295,6 +296,30 @@ def _tilt_series(library: TemplateLibrary) -> Figure:
     return figure
 
 
+def _spectrum(library: TemplateLibrary) -> Figure:
+    figure, axes = _figure(7, 2.6)
+    particle, half = _particle(library), BOX * VOXEL / 20
+    normalize, power = T.NormalizeSpectrum(), {}
+    for n, mode in enumerate(("raw", "squared", "wiener")):
+        image_it = T.FourierCompose([T.AddNoise(1.0, stage="after"), T.CTF(3.0, mode=mode)], voxel_size=VOXEL)
+        image = torch.as_tensor(image_it.set_random_state(0)(particle))
+        after = torch.as_tensor(normalize(image))
+        for ax, volume, title in ((axes[1 + n], image, mode), (axes[4 + n], after, f"{mode}, normalised")):
+            _show(ax, volume[0, BOX // 2], title, half, ("x (nm)", "y (nm)"))
+        for volume, title in ((image, mode), (after, f"{mode}, normalised")):
+            frequency, found = radial_power_spectrum(volume[0] / volume.std(), VOXEL)
+            power[title] = torch.where(found > 1e-6, found, torch.nan).sqrt()  # nothing is left above `highest`
+    _curve(
+        axes[0],
+        10 * frequency[1:],
+        {k: v[1:] for k, v in power.items()},
+        "spatial frequency (1/nm)",
+        "amplitude",
+        log=True,
+    )
+    return figure
+
+
 PICTURES: dict[str, Callable[[TemplateLibrary], Figure]] = {
     "ctf": _ctf,
     "ctf_modes": _modes,
@@ -307,6 +332,7 @@ PICTURES: dict[str, Callable[[TemplateLibrary], Figure]] = {
     "strangers": _strangers,
     "crowded": _crowded,
     "tilt_series": _tilt_series,
+    "spectrum": _spectrum,
 }
 
 
