@@ -57,7 +57,7 @@ _LARGEST = sys.float_info.max  # above it YAML's whole numbers are no floats
 MAX_BOX = 512
 MAX_VOXELS = 1 << 26
 MAX_COMPLEXES = 1000
-MAX_COMPLEX_VOXELS = 1 << 28
+MAX_COMPLEX_VOXELS = 1 << 25
 STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 
 
@@ -130,9 +130,11 @@ def _read_library(file: Path, voxel_size: float | None, box: int | None, progres
         plan += [(DISTRACTORS, item) for item in list_sources(file, DISTRACTORS, content["distractors"])]
     templates: dict[str, list[AnyTemplate]] = {name: [] for name in classes}
     distractors: list[Template] = []
+    made = 0
     for name, item in progress_bar(iterable=plan, desc="templates", disable=not progress):
         if item.get("procedural") == "complexes":
-            distractors += _complexes(f"{file}: complexes", item, voxel_size, int(box))
+            more = _complexes(f"{file}: complexes", item, voxel_size, int(box), made)
+            distractors, made = distractors + more, made + len(more)
             continue
         template = _template(file, name, item, voxel_size, int(box))
         if name != DISTRACTORS:
@@ -261,7 +263,8 @@ def _template(file: Path, class_name: str, item: dict[str, Any], voxel_size: flo
     return Template.scaled(name, class_name, density, mask, voxel_size)
 
 
-def _complexes(where: str, item: Mapping[str, Any], voxel_size: float, box: int) -> list[Template]:
+def _complexes(where: str, item: Mapping[str, Any], voxel_size: float, box: int, made: int) -> list[Template]:
+    """Make the complexes of a source, after so many of others."""
     number, seed = item.get("number", 24), item.get("seed", 0)
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_COMPLEXES:
         raise ValueError(f"{where}: number must be a whole number from 1 to {MAX_COMPLEXES}, got {number!r}")
@@ -270,9 +273,12 @@ def _complexes(where: str, item: Mapping[str, Any], voxel_size: float, box: int)
     low, high = _range(item.get("mass_kda", [150.0, 2000.0]), f"{where}: mass_kda")
     if not 10 <= low <= high <= 10_000:
         raise ValueError(f"{where}: mass_kda must lie within 10..10000, got {item['mass_kda']!r}")
-    if number * box**3 > MAX_COMPLEX_VOXELS:
+    if (made + number) * box**3 > MAX_COMPLEX_VOXELS:
         most = MAX_COMPLEX_VOXELS // box**3
-        raise ValueError(f"{where}: number must be at most {most} in boxes of {box} voxels, got {number}")
+        raise ValueError(
+            f"{where}: number must be at most {most} in boxes of {box} voxels, all sources together, "
+            f"got {made + number}"
+        )
     name = str(item.get("name", "complex"))
     _check_name(name, where)
     try:

@@ -584,7 +584,8 @@ class TestComplexes:
             ("mass_kda: [1, 100]", "mass_kda must lie within 10..10000"),
             ("mass_kda: [200, 100]", "mass_kda must rise"),
             ("size: 3", "unknown option 'size'"),
-            ("number: 1000", "number must be at most 524 in boxes of 80 voxels"),
+            ("number: 1000", "number must be at most 65 in boxes of 80 voxels, all sources together, got 1000"),
+            ("number: 1, mass_kda: 200}, {procedural: complexes, number: 65", "at most 65 in .*, got 66"),
             ("mass_kda: 10000, name: ../x", "cannot name a structure"),
         ],
     )
