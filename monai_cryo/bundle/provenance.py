@@ -32,7 +32,7 @@ _ALSO = (
 )
 
 
-def find_provenance(seed: int | None, device: str | torch.device) -> dict[str, Any]:
+def find_provenance(seed: int | None, device: str | torch.device, templates: str | None = None) -> dict[str, Any]:
     """Return what this run is made with, in plain values.
 
     Parameters
@@ -41,6 +41,8 @@ def find_provenance(seed: int | None, device: str | torch.device) -> dict[str, A
         Of the run; None where nothing is drawn.
     device
         That it runs on.
+    templates
+        Digest of the library that it simulates; None where nothing is simulated.
 
     Returns
     -------
@@ -48,7 +50,8 @@ def find_provenance(seed: int | None, device: str | torch.device) -> dict[str, A
         ``seed``; ``versions`` of Python, monai_cryo and all that it declares to need, None of what was not installed
         as a package; ``commit``, that of the checkout the package lies in, with ``-dirty`` behind it where files were
         changed, None outside of one; ``device`` with its kind; ``threads``; ``ranks``, the number of processes;
-        ``config``, all configs and options of the run laid over each other, where a config asks for this.
+        ``templates``; ``config``, all configs and options of the run laid over each other, where a config asks for
+        this.
     """
     return {
         "seed": seed,
@@ -64,6 +67,7 @@ def find_provenance(seed: int | None, device: str | torch.device) -> dict[str, A
         "device": _name(torch.device(device)),
         "threads": torch.get_num_threads(),
         "ranks": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
+        "templates": templates,
         "config": _config(),
     }
 

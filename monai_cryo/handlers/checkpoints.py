@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 
 from monai_cryo._described import Described
 from monai_cryo.handlers.best import save_whole
-from monai_cryo.handlers.resuming import check_parts, differing_options, read_checkpoint
+from monai_cryo.handlers.resuming import check_parts, differing_options, differing_surroundings, read_checkpoint
 from monai_cryo.io.folder import hold_folder
 from monai_cryo.io.saved import read_saved
 from monai_cryo.networks import facts_in
@@ -181,9 +181,10 @@ class Checkpoints(Described):
         found["optimizer"] = {"state": found["optimizer"]["state"], "param_groups": options}
         for name, part in self.state.items():
             part.load_state_dict(found[name])
-        changed = differing_options(found["config"], self.provenance.get("config") or {})
-        if changed and idist.get_rank() == 0:
-            print(f"goes on with other options than it began with: {changed}", flush=True)
+        for what, differing in (("options", differing_options), ("surroundings", differing_surroundings)):
+            changed = differing(found["provenance"], self.provenance)
+            if changed and idist.get_rank() == 0:
+                print(f"goes on with other {what} than it began with: {changed}", flush=True)
         if self.lr_scheduler is not None:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # the optimizer's are past

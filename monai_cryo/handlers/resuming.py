@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from monai_cryo.handlers.averaging import AverageWeights
 from monai_cryo.io.saved import read_saved
 
-__all__ = ["check_parts", "differing_options", "read_checkpoint"]
+__all__ = ["check_parts", "differing_options", "differing_surroundings", "read_checkpoint"]
 
 _MOST = 2**53
 _FREE = ("output_dir", "resume", "max_epochs", "device", "rank", "world_size", "num_workers", "checkpoint_minutes")
+_SURROUNDINGS = ("commit", "ranks", "templates")
 
 
 def read_checkpoint(path: Path, names: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,15 +44,33 @@ def read_checkpoint(path: Path, names: Mapping[str, Any]) -> dict[str, Any]:
         _check_random(content["random"])
     except ValueError as error:
         raise ValueError(f"{path} is no checkpoint of this bundle's training: {error}") from error
-    made_with = content.get("provenance")
-    config = made_with.get("config") if isinstance(made_with, dict) else None
-    return {name: content[name] for name in (*form, *names)} | {"config": config if isinstance(config, dict) else {}}
+    return {name: content[name] for name in (*form, *names)} | {"provenance": _mapping(content.get("provenance"))}
 
 
 def differing_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say which options of a run are others than those it began with; where, how and how long it runs is left out."""
-    other = [name for name in now if name in before and name not in _FREE and before[name] != now[name]]
+    """Say which options of a run are others than those of its provenance before.
+
+    Where, how and how long it runs is left out.
+    """
+    return _differing(_mapping(before.get("config")), _mapping(now.get("config")), _FREE)
+
+
+def differing_surroundings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say which versions, commit, number of ranks and templates are others than those of a run's provenance before."""
+    then, today = (
+        {name: made_with[name] for name in _SURROUNDINGS if name in made_with} | _mapping(made_with.get("versions"))
+        for made_with in (before, now)
+    )
+    return _differing(then, today)
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str] = ()) -> str:
+    other = [name for name in now if name in before and name not in free and before[name] != now[name]]
     return ", ".join(f"{name} {reprlib.repr(now[name])} (was {reprlib.repr(before[name])})" for name in other)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def check_parts(path: Path, found: Mapping[str, Any], parts: Mapping[str, Any]) -> None:

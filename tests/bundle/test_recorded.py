@@ -9,6 +9,8 @@ import yaml
 from kill_series import TINY, finish, start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from monai_cryo.templates import load_templates
+
 
 def test_provenance_is_kept_in_every_file(tmp_path):
     folder = tmp_path / "run"
@@ -16,6 +18,7 @@ def test_provenance_is_kept_in_every_file(tmp_path):
     kept = torch.load(folder / "checkpoint.pt", weights_only=True)["provenance"]
     assert kept == json.loads((folder / "metrics.json").read_text())["provenance"]
     assert (kept["seed"], kept["ranks"], kept["versions"]["torch"]) == (3, 1, torch.__version__)
+    assert kept["templates"] == load_templates().digest()
     config = yaml.safe_load((folder / "config.yaml").read_text())
     options = {**TINY, "epoch_length": 1, "max_epochs": 1, "seed": 3, "output_dir": str(folder)}
     for name, value in options.items():

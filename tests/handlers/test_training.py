@@ -380,6 +380,20 @@ def test_what_has_changed_since_is_said(tmp_path, capsys):
     assert "other options" not in capsys.readouterr().out
 
 
+def test_other_surroundings_are_said(tmp_path, capsys):
+    """Versions, commit, ranks and templates; of what an earlier version did not note nothing is said."""
+    before = {"versions": {"torch": "2.8.0", "numpy": "2.0"}, "commit": "abc", "ranks": 1, "templates": "12"}
+    now = {"versions": {"torch": "2.9.0", "numpy": "2.0", "scipy": "1"}, "commit": None, "ranks": 2, "templates": "34"}
+    training(tmp_path, max_epochs=1, provenance=before)
+    training(tmp_path, max_epochs=2, resume="auto", provenance=now)
+    said = [line for line in capsys.readouterr().out.splitlines() if "goes on" in line]
+    other = "commit None (was 'abc'), ranks 2 (was 1), templates '34' (was '12'), torch '2.9.0' (was '2.8.0')"
+    assert said == [f"goes on with other surroundings than it began with: {other}"]
+    training(tmp_path, max_epochs=3, resume="auto", provenance=now)
+    training(tmp_path, max_epochs=4, resume="auto", provenance={"versions": 3, "config": []})
+    assert "goes on" not in capsys.readouterr().out
+
+
 def test_an_average_can_begin_on_resume(tmp_path):
     training(tmp_path, max_epochs=1, ema=None)
     resumed = training(tmp_path, max_epochs=2, resume="auto")
