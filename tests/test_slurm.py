@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from monai_cryo.bundle import check_overrides
 SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "slurm" / "train.sh"
 STAND_INS = {
     "scontrol": "printf 'node3\\nnode4\\n'",
-    "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
+    "srun": 'echo "$*" >> "$(dirname "$0")/said"; while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
     "torchrun": 'printf "%s\\n" "threads $OMP_NUM_THREADS" "$@"',
 }
 
@@ -37,13 +39,19 @@ def test_what_the_script_begins(tmp_path):
     threads, *given = done.stdout.splitlines()
     assert threads == "threads 2"
     torchrun, training = given[: given.index("-m")], given[given.index("-m") + 1 :]
+    endpoint = torchrun.pop()
     assert torchrun == [
         "--nnodes=2",
         "--nproc_per_node=4",
         "--rdzv_id=1234567",
         "--rdzv_backend=c10d",
-        f"--rdzv_endpoint=node3:{20000 + 1234567 % 40000}",
     ]
+    assert re.fullmatch(r"--rdzv_endpoint=node3:\d+", endpoint)
+    with socket.socket() as free:  # asked for on the node it is for
+        free.bind(("", int(endpoint.rpartition(":")[2])))
+    first, second = (tmp_path / "said").read_text().splitlines()
+    assert first.startswith("--nodes=1 --ntasks=1 --nodelist=node3 python -c import socket")
+    assert second.startswith("--kill-on-bad-exit=1 --cpus-per-task=8 torchrun --nnodes=2")
     files = training[training.index("--config_file") + 1].strip("[]").replace("'", "").split(",")
     assert all((SCRIPT.parents[2] / file).is_file() for file in files)
     assert training[-8:] == ["--output_dir", "runs/with space", "--resume", "auto", *command[2:]]

@@ -20,8 +20,9 @@ OUTPUT=${OUTPUT:-runs/multi_gpu}
 # a node without GPUs trains with as many processes as PROCESSES says, over gloo
 PROCESSES=${PROCESSES:-${SLURM_GPUS_ON_NODE:-1}}
 FIRST=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-# a port of the job's own: several jobs may share a node
-PORT=$((20000 + SLURM_JOB_ID % 40000))
+# a port that is free on the first node: several jobs may share it
+FREE='import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
+PORT=$(srun --nodes=1 --ntasks=1 --nodelist="$FIRST" python -c "$FREE")
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((SLURM_CPUS_PER_TASK / PROCESSES > 0 ? SLURM_CPUS_PER_TASK / PROCESSES : 1))}
 
 srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
