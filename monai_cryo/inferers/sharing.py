@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch.distributed
 
-__all__ = ["my_share", "process_rank", "wait_for_others"]
+__all__ = ["my_share", "process_rank"]
 
 Item = TypeVar("Item")
 

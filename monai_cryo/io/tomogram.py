@@ -27,13 +27,11 @@ from monai_cryo.physics.resampling import covered_shape, evaluate, low_pass, sam
 __all__ = [
     "Tomogram",
     "cut_boxes",
-    "cut_region",
     "mapped_mrc",
     "open_tomogram",
     "release_pages",
     "resample_tomogram",
     "to_source_index",
-    "tomogram_header",
 ]
 
 # Cut-offs around a box: what the low-pass rings from farther away is under 0.5 % (rms) of white noise.
