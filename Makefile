@@ -2,9 +2,15 @@
 # PYTHON and TORCH can be set, a CUDA build where the index has one: make test-fast PYTHON=python3.13 TORCH="torch==2.14.1".
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# of `make train`: paper or robust
+RECIPE ?= paper
 # of `make experiment`: quick, cpu or paper
 SCALE ?= quick
 BUNDLE := bundles/subtomogram
+CONFIGS := $(BUNDLE)/configs
+LAID_OVER_paper :=
+LAID_OVER_robust := '$(CONFIGS)/robust.yaml',
+$(if $(filter $(RECIPE),paper robust),,$(error RECIPE must be paper or robust, got $(RECIPE)))
 BIN := .venv/bin
 STAMP := .venv/installed
 
@@ -19,8 +25,8 @@ $(STAMP): pyproject.toml Makefile
 
 train: $(STAMP)
 	$(BIN)/python -m monai.bundle run training --bundle_root $(BUNDLE) \
-	  --logging_file $(BUNDLE)/configs/logging.conf \
-	  --config_file "['$(BUNDLE)/configs/train.yaml','$(BUNDLE)/configs/quick.yaml']"
+	  --logging_file $(CONFIGS)/logging.conf \
+	  --config_file "['$(CONFIGS)/train.yaml',$(LAID_OVER_$(RECIPE))'$(CONFIGS)/quick.yaml']"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
