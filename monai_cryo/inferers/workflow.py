@@ -22,7 +22,7 @@ from monai_cryo.inferers.records import (
     write_record,
 )
 from monai_cryo.inferers.sharing import my_share, process_rank, wait_for_others
-from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading
+from monai_cryo.inferers.tomograms import BACKGROUND, TomogramReader, TomogramReading
 from monai_cryo.io.atomic import csv_text, flush_to_disk, write_text
 from monai_cryo.io.folder import working_folder
 from monai_cryo.io.mrc import tomogram_name
@@ -229,7 +229,12 @@ class TomogramWorkflow:
 
     def _volumes(self, name: str) -> list[Path]:
         """Name the volumes that a tomogram may become: its labels, and each class's map."""
-        return [Path(f"{name}_{kind}.mrc") for kind in ("labels", *self.reader.model.classes)]
+        return [Path(f"{name}_{kind}.mrc") for kind in ("labels", *self._mapped)]
+
+    @property
+    def _mapped(self) -> list[str]:
+        """Classes that have a map: the background's is 0 everywhere."""
+        return [kind for kind in self.reader.model.classes if kind != BACKGROUND]
 
     def _settings(self, path: Path, voxel_size: float | None) -> dict[str, Any]:
         """All that a record depends on, plain values."""
@@ -243,8 +248,8 @@ class TomogramWorkflow:
         labels, *scores = self._volumes(name)
         reading.write_labels(folder / labels)
         if self.save_scores:
-            for k, file in enumerate(scores):
-                reading.write_score(folder / file, k)
+            for kind, file in zip(self._mapped, scores, strict=True):
+                reading.write_score(folder / file, self.reader.model.classes.index(kind))
         if self.picture:
             figure = draw_tomogram(reading, record.picks, self.reader.diameters_a, title=name)
             figure.savefig(folder / f"{name}.png", dpi=110)
