@@ -123,7 +123,7 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
         return found + [
             d for n, (x, y) in enumerate(zip(a, b, strict=False)) for d in differences(x, y, f"{where}/{n}")
         ]
-    same = torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    same = torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b or (a != a and b != b)  # NaN, too
     return [] if same else [where]
 
 

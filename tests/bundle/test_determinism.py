@@ -9,8 +9,8 @@ from kill_series import TINY, differences, finish, left_by, start
 OPTIONS = {**TINY, "epoch_length": 2, "max_epochs": 2, "precision": "float32"}
 
 
-def train(folder, environment=None, **options):
-    assert finish(start(folder / "run", {**OPTIONS, **options}, environment=environment), folder / "run")
+def train(folder, environment=None, configs=("train", "quick"), **options):
+    assert finish(start(folder / "run", {**OPTIONS, **options}, configs, environment), folder / "run")
     return left_by(folder / "run")
 
 
@@ -22,6 +22,13 @@ def once(tmp_path_factory):
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_the_same_seed_gives_the_same_bits(once, tmp_path, workers):
     assert differences(train(tmp_path, num_workers=workers), once) == []
+
+
+def test_crowded_scenes_and_tilt_series_too(tmp_path):
+    """What the robust recipe draws and validates on: neighbours, strangers, gold, simulated tilt series."""
+    recipe = {"configs": ("train", "robust", "quick"), "outlined": 1, "num_workers": 0}
+    first = train(tmp_path / "first", **recipe)
+    assert differences(train(tmp_path / "again", **recipe | {"num_workers": 2}), first) == []
 
 
 def test_two_threads_round_otherwise(once, tmp_path):
