@@ -26,7 +26,7 @@ def test_the_same_seed_gives_the_same_bits(once, tmp_path, workers):
 
 def test_crowded_scenes_and_tilt_series_too(tmp_path):
     """What the robust recipe draws and validates on: neighbours, strangers, gold, simulated tilt series."""
-    recipe = {"configs": ("train", "robust", "quick"), "outlined": 1, "num_workers": 0}
+    recipe = {"configs": ("train", "robust", "quick"), "max_epochs": 1, "num_workers": 0}
     first = train(tmp_path / "first", **recipe)
     assert differences(train(tmp_path / "again", **recipe | {"num_workers": 2}), first) == []
 
