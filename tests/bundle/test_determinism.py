@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from kill_series import TINY, differences, finish, left_by, start
 
+pytestmark = pytest.mark.slow
 #: with dropout, batch normalisation, averaged weights and a validation; bfloat16 would round by more than is asked here
 OPTIONS = {**TINY, "epoch_length": 2, "max_epochs": 2, "precision": "float32"}
 
