@@ -115,11 +115,11 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
         image = self._images[index]
         if image.section is None:
             header = read_header(image.path, 3, believed=self.file_voxel_size is None)
-            size = header.cubic_voxel_size() if self.file_voxel_size is None else self.file_voxel_size
-            if not self._is_large(header.shape, size):
+            sizes = header.voxel_size if self.file_voxel_size is None else (self.file_voxel_size,)
+            if not self._is_large(header.shape, max(sizes or (0.0,))):
                 return str(image.path)
-            data = open_tomogram(image.path, self.file_voxel_size).data
-            return image_in_memory(self._middle(data, size), self.voxel_size, self.file(index))
+            large = open_tomogram(image.path, self.file_voxel_size)
+            return self._middle(large.data, large.voxel_size, index)
         header = read_header(image.path, 4, believed=self.file_voxel_size is None)
         if not header.plain:
             raise ValueError(f"{image.path}: a compressed stack, expected a plain one: unpack it")
@@ -128,18 +128,18 @@ class StarParticles(Described, Sequence[dict[str, Any]]):
         size = header.cubic_voxel_size() if self.file_voxel_size is None else self.file_voxel_size
         stack = np.memmap(image.path, header.dtype, "r", header.offset, header.shape)
         if self._is_large(header.shape[1:], size):
-            return image_in_memory(self._middle(stack[image.section], size), self.voxel_size, self.file(index))
+            return self._middle(stack[image.section], size, index)
         volume = torch.from_numpy(np.array(stack[image.section], np.float32))
         return image_in_memory(volume, size, self.file(index))
 
     def _is_large(self, shape: Sequence[int], voxel_size: float) -> bool:
         return max(shape) * voxel_size > LARGEST_SUBTOMOGRAM * self.box * self.voxel_size
 
-    def _middle(self, volume: NDArray[Any], voxel_size: float) -> torch.Tensor:
+    def _middle(self, volume: NDArray[Any], voxel_size: float, index: int) -> Any:
         """Cut the model's box out of a particle's: what a STAR file calls a particle is no tomogram."""
         middle = [n // 2 for n in volume.shape]
         ((box, _),) = cut_boxes(volume, [middle], self.box, voxel_size, self.voxel_size)
-        return box
+        return image_in_memory(box, self.voxel_size, self.file(index))
 
     def _locate(self, place: Path, pixel_size: float | None) -> None:
         names = tomogram_names(self.star)

@@ -45,8 +45,8 @@ def write_simulated(
     """Simulate a data set and write it as MRC files, images and masks, with a ``dataset.json`` that evaluation reads.
 
     Where it was cut off it goes on with the shard that was not whole, under the same versions of torch and numpy. The
-    same seed gives the same bytes,
-    whatever the shards, on one machine and number of threads. Memory does not grow with the number of samples.
+    same seed gives the same bytes, whatever the shards, on one machine and number of threads. Memory does not grow with
+    the number of samples.
 
     Parameters
     ----------

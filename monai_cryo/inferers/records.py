@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from monai_cryo._typing import PickFormat, check_word
 from monai_cryo.io.atomic import write_text
 from monai_cryo.io.particles import series_names
-from monai_cryo.io.picks import Picks, write_copick, write_picks_csv, write_relion
+from monai_cryo.io.picks import Picks, StarStyle, copick_files, write_copick, write_picks_csv, write_relion
 from monai_cryo.io.tomogram_list import ListedTomogram
 
 __all__ = [
@@ -201,6 +201,33 @@ def write_pick_files(
             named = {series[n]: found for n, found in picks.items()}
             write_relion(files[-1], named, classes, name, pixel_size=pixels, size_px=sizes)
     return files
+
+
+def remove_stale_lists(
+    folder: str | os.PathLike[str], records: Sequence[TomogramRecord], written: Sequence[Path]
+) -> list[Path]:
+    """Remove what an earlier `write_pick_files` left in other formats, if a tomogram has been read since.
+
+    Parameters
+    ----------
+    folder, records
+        As there.
+    written
+        Lists of now, which stay.
+
+    Returns
+    -------
+    list
+        The files that are gone.
+    """
+    target = Path(folder)
+    lists = [target / "picks.csv", *(target / f"particles_{style}.star" for style in get_args(StarStyle))]
+    lists += [file for record in records for file in copick_files(target / record.name / "Picks")]
+    latest = max([(target / f"{record.name}.json").stat().st_mtime_ns for record in records], default=0)
+    stale = [file for file in lists if file not in written and file.is_file() and file.stat().st_mtime_ns < latest]
+    for file in stale:
+        file.unlink()
+    return stale
 
 
 def check_pick_options(

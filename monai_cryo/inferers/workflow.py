@@ -18,6 +18,7 @@ from monai_cryo.inferers.records import (
     check_pick_options,
     file_digest,
     read_record,
+    remove_stale_lists,
     write_pick_files,
     write_record,
 )
@@ -281,7 +282,8 @@ class TomogramWorkflow:
     def _list_refused(self, refused: Sequence[tuple[Path, str]]) -> None:
         rank, count = process_rank()
         target = self.output_dir / ("refused.csv" if count == 1 else f"refused_{rank}.csv")
-        for old in self.output_dir.glob("refused*.csv") if count == 1 else [target]:  # of more processes, too
+        of_more = self.output_dir.glob("refused_[0-9]*.csv") if count == 1 else []
+        for old in (target, *of_more):
             old.unlink(missing_ok=True)
         if refused:
             write_text(target, csv_text([("file", "reason"), *refused]))
@@ -337,19 +339,9 @@ def pick_tomograms(
             if len(now) == len(records):
                 break
             records = now
-        _remove_stale(workflow.output_dir, records, written)
-    return written
-
-
-def _remove_stale(folder: Path, records: Sequence[TomogramRecord], written: Sequence[Path]) -> None:
-    """Remove lists of picks that earlier calls left in other formats, if a tomogram has been read since."""
-    lists = [folder / "picks.csv", *folder.glob("particles_*.star")]
-    lists += [file for record in records for file in (folder / record.name / "Picks").glob("*.json")]
-    latest = max([(folder / f"{record.name}.json").stat().st_mtime_ns for record in records], default=0)
-    for file in lists:
-        if file not in written and file.is_file() and file.stat().st_mtime_ns < latest:
-            file.unlink()
+        for file in remove_stale_lists(workflow.output_dir, records, written):
             print(f"{file} was of an earlier reading and is removed: ask for its format again")
+    return written
 
 
 def _refusal(path: Path, action: Callable[..., Any], *arguments: Any) -> str:

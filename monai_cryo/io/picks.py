@@ -223,6 +223,7 @@ def write_copick(
     """
     target, files = Path(folder), []
     owner = [_copick_name(part) for part in (user, session)]
+    before = set(copick_files(target, user, session))
     names = sorted(set(picks.names))
     if len({_copick_name(name) for name in names}) < len(names):
         raise ValueError(f"copick would call two of the classes {', '.join(names)} the same: rename one")
@@ -251,9 +252,14 @@ def write_copick(
         }
         files.append(target / f"{'_'.join(parts)}.json")
         write_text(files[-1], json.dumps(content, indent=2) + "\n")
-    for left in set(target.glob(f"{'_'.join(owner)}_*.json")) - set(files):
+    for left in before - set(files):
         left.unlink()
     return files
+
+
+def copick_files(folder: str | os.PathLike[str], user: str = "monai-cryo", session: str = "0") -> list[Path]:
+    """List what `write_copick` has written into a folder: the picks there of this user and session, of no other."""
+    return list(Path(folder).glob(f"{_copick_name(user)}_{_copick_name(session)}_*.json"))
 
 
 def _copick_name(text: str) -> str:

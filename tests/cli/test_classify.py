@@ -342,6 +342,14 @@ def test_a_particle_in_a_large_box_is_no_tomogram(model: Path, folder: Path) -> 
     assert call(model, folder, "large.mrc", "--overwrite") == 1  # by itself it may be one
 
 
+def test_a_particle_whose_voxels_are_no_cubes_is_read_by_its_star_file_too(model: Path, folder: Path) -> None:
+    volume = np.random.default_rng(0).normal(size=(36, 40, 40)).astype(np.float32)
+    write_mrc(folder / "flat.mrc", volume, (12.0, 10.0, 10.0))
+    (folder / "flat.star").write_text("data_particles\n\nloop_\n_rlnImageName #1\nflat.mrc\n")
+    assert call(model, folder, "flat.star") == 0
+    assert call(model, folder, "flat.mrc", "--output", str(folder / "alone")) == 0
+
+
 def test_files_of_one_name_in_two_folders_are_classified(model: Path, folder: Path) -> None:
     for name in ("TS_1", "TS_2"):
         (folder / name).mkdir()

@@ -336,10 +336,13 @@ def test_lists_of_an_earlier_reading_do_not_stay(model: Path, folder: Path, caps
     assert call("pick", model, folder, "--min_score", "0.01", *more, "warp") == 0  # the same picks: they stay
     assert {"picks.csv", "particles_relion5.star", "particles_warp.star"} <= set(names(folder / "out"))
     capsys.readouterr()
+    theirs = ["a/Picks/alice_1_membrane.json", "particles_mine.star", "refused_by_me.csv"]  # what others have put there
+    for name in theirs:
+        (folder / "out" / name).write_text("kept")
     assert call("pick", model, folder, "--min_score", "0.02", *more, "csv") == 0
     assert "particles_relion5.star was of an earlier reading and is removed" in capsys.readouterr().out
     left = [name for name in names(folder / "out") if "Picks" in name or name.endswith(("csv", "star"))]
-    assert left == ["picks.csv"]
+    assert left == sorted(["picks.csv", *theirs])
 
 
 def test_voxels_written_for_relion_4_are_said(model: Path, folder: Path, capsys: pytest.CaptureFixture) -> None:
