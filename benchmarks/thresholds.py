@@ -6,8 +6,9 @@
 The first simulates specimens of the `unseen` library: cells, which have all the classes, and bacteria,
 which have ribosomes alone. Each is read as `pick` reads it; a bacterium as if nothing were known of it, and told which
 classes are absent. The second reads the tomograms of a folder, each beside its labels, whose codes are the classes of
-`dataset.json` in order. Particles, picks and matches are counted over all tomograms; of labels voxels are, in
-simulated ones, and their F1 is what is else called Dice.
+`dataset.json` in order; beside the model two plain pickers look there for each class in turn. Particles, picks and
+matches are counted over all tomograms; of labels voxels are, in simulated ones, and their F1 is what is else called
+Dice.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from common import finish, machine, show_machine, table
 from numpy.typing import NDArray
+from pickers import Found, blobs, one_template
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from simulated_tomogram import KINDS, simulate_scene
@@ -39,6 +41,8 @@ from monai_cryo.templates import TemplateLibrary, load_templates
 from monai_cryo.visualize.tomogram import draw_tomogram
 
 THRESHOLDS = np.linspace(0.02, 0.98, 97)
+TILT_RANGE_DEG, ROTATIONS = (-60.0, 60.0), 24  # of the plain template picker
+PLAIN = ("blobs", "one template")  # have no threshold by default
 FACE = 8  # voxels of the field's edge where particles are cut and nothing is scored
 SHAPE, QUICK_SHAPE = (72, 144, 144), (48, 64, 64)
 
@@ -203,9 +207,41 @@ def labelled(folder: Path) -> Iterator[tuple[Path, NDArray[np.float64], list[str
         yield path.with_name(path.name.replace("_labels", "")), np.array(places), names
 
 
+def plain_picks(
+    tomogram: Tomogram, library: TemplateLibrary, classes: Sequence[str], diameters: Mapping[str, float]
+) -> dict[str, Picks]:
+    """Look for each class by its diameter alone, and by its first structure; thresholds tell how many best are taken.
+
+    Neither knows the other classes: one object may be picked as several.
+    """
+    volume = np.asarray(tomogram.data, np.float32)
+    found: dict[str, list[Found]] = {picker: [] for picker in PLAIN}
+    for name in classes:
+        diameter = diameters[name] / tomogram.voxel_size
+        member = next(m for _, group, m in library.rows() if group == name)
+        found[PLAIN[0]].append(blobs(volume, diameter, len(THRESHOLDS)))
+        turned = one_template(
+            volume,
+            member.density.numpy(),
+            TILT_RANGE_DEG,
+            rotations=ROTATIONS,
+            distance=0.6 * diameter,
+            most=len(THRESHOLDS),
+        )
+        found[PLAIN[1]].append(turned)
+    picks = {}
+    for picker, lists in found.items():
+        names = [name for name, (places, _) in zip(classes, lists, strict=True) for _ in places]
+        places = np.concatenate([places for places, _ in lists])
+        ranks = np.concatenate([THRESHOLDS[::-1][: len(places)] for places, _ in lists])
+        picks[picker] = Picks(places, names, ranks, np.ones(len(names), int), tomogram.voxel_size, volume.shape)
+    return picks
+
+
 def study_deepfinder(options: argparse.Namespace, model: TrainedModel) -> Iterator[Ways]:
     """Read the tomograms of DeepFinder's example data; yield the scores after each."""
-    diameters = particle_diameters(model.classes, load_templates(options.templates or "robust"))
+    library = load_templates(options.templates or "robust")
+    diameters = particle_diameters(model.classes, library)
     reader = TomogramReader(model, diameters, device=options.device, flips=options.flips)
     ways: Ways = {}
     for path, places, names in labelled(options.deepfinder):
@@ -217,11 +253,14 @@ def study_deepfinder(options: argparse.Namespace, model: TrainedModel) -> Iterat
         if not ways:
             others = [name for name in dict.fromkeys(names) if name not in known]
             print(f"scored: {', '.join(known)}; there, but unknown to the model: {', '.join(others) or 'none'}")
+        tomogram = open_tomogram(path)
         with tempfile.TemporaryDirectory() as scratch:
-            found = reader.read(open_tomogram(path), scratch).picks(diameters, min_score=THRESHOLDS[0])
-        for way, strict in (("deepfinder", True), ("deepfinder, but for objects of other classes", False)):
-            scores = score(found, places, names, known, options.distance, others_count=strict)
-            ways.setdefault(way, []).append(scores)
+            found = {"model": reader.read(tomogram, scratch).picks(diameters, min_score=THRESHOLDS[0])}
+        found |= plain_picks(tomogram, library, known, diameters)
+        for picker, picks in found.items():
+            for way, strict in ((picker, True), (f"{picker}, but for objects of other classes", False)):
+                scores = score(picks, places, names, known, options.distance, others_count=strict)
+                ways.setdefault(way, []).append(scores)
         print(
             f"{path.name}: {len(names)} objects, {sum(name in known for name in names)} of classes scored", flush=True
         )
@@ -250,7 +289,7 @@ def summary(ways: Ways, min_score: float, curve: Path | None) -> list[dict[str, 
                 "way": way,
                 "class": name,
                 "true": total[name].true if name in total else None,
-                "f1": at(f1, default),
+                "f1": None if way.startswith(PLAIN) else at(f1, default),
                 "best_f1": float(f1.max()),
                 "threshold": float(THRESHOLDS[int(f1.argmax())]),
                 "within_0.01": [float(good.min()), float(good.max())],
@@ -311,7 +350,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             r["way"],
             r["class"],
             r["true"],
-            f"{r['f1']:.3f}",
+            "-" if r["f1"] is None else f"{r['f1']:.3f}",
             f"{r['best_f1']:.3f}",
             f"{r['threshold']:.2f}",
             "{:.2f} to {:.2f}".format(*r["within_0.01"]),

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import pdist
 
 from monai_cryo.inferers import Reading, Sightings
-from monai_cryo.io import Picks, write_mrc
+from monai_cryo.io import Picks, Tomogram, write_mrc
 from monai_cryo.templates import load_templates
 
 SHAPE = (40, 80, 80)
@@ -86,3 +86,21 @@ def test_objects_of_label_volumes(tmp_path: Path) -> None:
     assert path == tmp_path / "tomograms" / "t.mrc"
     assert names == ["a", "a", "b"]
     np.testing.assert_allclose(places, [[3, 3, 3], [13, 3, 3], [13, 13, 6]])
+
+
+def test_plain_pickers_beside_the_model() -> None:
+    """Each finds what is there of its class first; the second best is one threshold lower."""
+    library = load_templates()
+    density = next(m for _, name, m in library.rows() if name == "ribosome").density.numpy()
+    rng = np.random.default_rng(0)
+    volume = rng.normal(scale=0.3, size=(40, 80, 80)).astype(np.float32)
+    for middle, amplitude in ((20, 1.0), (60, 0.8)):
+        starts = [place - n // 2 for place, n in zip((20, middle, middle), density.shape, strict=True)]
+        volume[tuple(slice(a, a + n) for a, n in zip(starts, density.shape, strict=True))] -= amplitude * density
+    tomogram = Tomogram(Path(), volume, library.voxel_size, (0.0, 0.0, 0.0))
+    found = thresholds.plain_picks(tomogram, library, ["ribosome"], {"ribosome": 270.0})
+    assert tuple(found) == thresholds.PLAIN
+    for picks in found.values():
+        assert set(picks.names) == {"ribosome"}
+        np.testing.assert_allclose(picks.index[:2], [[20, 20, 20], [20, 60, 60]], atol=2.5)
+        np.testing.assert_allclose(picks.scores[:3], thresholds.THRESHOLDS[:-4:-1])
