@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from monai_cryo.bundle.trained import TrainedModel
 from monai_cryo.networks import TwoBranchNet
-
-if TYPE_CHECKING:
-    from monai_cryo.bundle.record import TrainedModel
 
 #: what two models must share: weights learnt on other images say nothing
 _SAME_INPUT = ("voxel_size", "contrast", "normalize")

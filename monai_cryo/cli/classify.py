@@ -53,8 +53,8 @@ def _classify(options: argparse.Namespace) -> None:
     from monai_cryo.bundle import bundle_root
     from monai_cryo.data import StarParticles
     from monai_cryo.handlers import PredictionsWriter
-    from monai_cryo.inferers import file_digests, list_tomograms
-    from monai_cryo.io import check_folder, hold_folder, read_star
+    from monai_cryo.inferers import list_tomograms
+    from monai_cryo.io import check_folder, file_digests, hold_folder, read_star
 
     if os.environ.get("WORLD_SIZE", "1") != "1":  # tasks of a SLURM array have calls of their own
         raise ValueError("classify runs in one process: it keeps one table")

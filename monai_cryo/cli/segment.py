@@ -27,7 +27,7 @@ def add_reading_options(verb: Parser) -> None:
     """Add the options of reading tomograms."""
     note = "a particle's diameter; 0: not a particle, such as a membrane; default: as --templates have it"
     add_by_class(verb, "--diameter", "A", note)
-    verb.add_argument("--templates", type=place, metavar="FILE", help="YAML of classes; default: the embedded ones")
+    verb.add_argument("--templates", type=place, metavar="FILE", help="YAML of classes; default: robust")
     verb.add_argument("--scores", action="store_true", help="write each class's score as an MRC volume, too")
     verb.add_argument("--stride", type=int, choices=(2, 4, 8), default=8, help="voxels between windows; %(default)s")
     verb.add_argument("--no_picture", action="store_true", help="draw nothing")

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 from scipy import ndimage
 
 from monai_cryo.experiment.plan import Run
@@ -14,6 +16,7 @@ from monai_cryo.experiment.scoring import find_examples
 from monai_cryo.experiment.sets import LabelledSet
 from monai_cryo.io.atomic import replacing
 from monai_cryo.templates import TemplateLibrary
+from monai_cryo.visualize.gallery import draw_gallery
 from monai_cryo.visualize.predictions import Example
 
 __all__ = ["draw_figures"]
@@ -46,8 +49,6 @@ def draw_figures(
         ``figure_3.png``, simulated slices with one parameter at random in each row; ``figure_4.png``, real examples;
         ``figure_5.png``, input, true mask and each arm's mask; ``curves.png``, validation against iterations.
     """
-    from monai_cryo.visualize.gallery import draw_gallery
-
     first = {run.arm.name: run for run in reversed(runs)}
     arms = list(dict.fromkeys(run.arm.name for run in runs))
     figures: dict[str, Any] = {"figure_3": draw_gallery(library)}
@@ -77,8 +78,6 @@ def _knows(run: Run, entry: LabelledSet) -> bool:
 
 
 def _panels(rows: int, columns: int, title: str) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(1.7 * columns + 0.4, 1.85 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
@@ -152,9 +151,6 @@ def _draw_masks(masks: Mapping[str, Mapping[str, Sequence[Example]]]) -> Any:
 
 def _draw_curves(runs: Sequence[Run]) -> Any:
     """Draw the validation of every run, a colour for each arm."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots(1, len(_CURVES))
     arms = list(dict.fromkeys(run.arm.name for run in runs))

@@ -10,21 +10,14 @@ from monai_cryo.inferers.diameters import particle_diameters
 from monai_cryo.inferers.flips import WEDGE_FLIPS, BoxInferer, FlipInferer
 from monai_cryo.inferers.listing import list_tomograms, listed_tomograms
 from monai_cryo.inferers.normalize import NormalizedTomogram, SpectrumFilter, normalize_tomogram
+from monai_cryo.inferers.pick_files import check_pick_options, pick_tomograms, write_pick_files
 from monai_cryo.inferers.picks import pick_particles
 from monai_cryo.inferers.places import blob_places, scored_places
-from monai_cryo.inferers.records import (
-    TomogramRecord,
-    check_pick_options,
-    file_digest,
-    file_digests,
-    read_record,
-    write_pick_files,
-    write_record,
-)
+from monai_cryo.inferers.records import TomogramRecord, read_record, write_record
 from monai_cryo.inferers.sharing import my_share, process_rank
 from monai_cryo.inferers.tomograms import TomogramReader, TomogramReading, model_digest
 from monai_cryo.inferers.windows import Reading, Sightings, WindowInferer
-from monai_cryo.inferers.workflow import TomogramWorkflow, pick_tomograms
+from monai_cryo.inferers.workflow import TomogramWorkflow
 
 __all__ = [
     "LABEL_THRESHOLD",
@@ -45,8 +38,6 @@ __all__ = [
     "WindowInferer",
     "blob_places",
     "check_pick_options",
-    "file_digest",
-    "file_digests",
     "list_tomograms",
     "listed_tomograms",
     "model_digest",

@@ -32,8 +32,8 @@ _BOXES, _SCALED = 512, 48  # boxes measured for the spectrum, and for the one sc
 class SpectrumFilter:
     r"""`NormalizeSpectrum` for a whole tomogram: one gain and one scale, from the spectra of its boxes.
 
-    The power is the median over boxes as large as the network's, averaged over shells as the transform does it, so that
-    gold and empty corners do not count. Below the lowest frequency of such a box, w\ :sub:`1` = 2 / box of Nyquist, the
+    The power is the median over boxes as large as the network's, so that gold and empty corners do not count, of shells
+    about multiples of 2 / box of Nyquist, averaged over as many as the transform averages. Below the lowest frequency of such a box, w\ :sub:`1` = 2 / box of Nyquist, the
     gain falls as :math:`1 - \mathrm{sinc}(w / w_1)`: what taking a box's mean away leaves of slow waves. The scale
     brings the median variance of boxes to 1.
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from monai_cryo._defaults import LABEL_THRESHOLD
 from monai_cryo._typing import Precision
+from monai_cryo.bundle import TrainedModel
 from monai_cryo.inferers.classifier_map import WINDOW
 from monai_cryo.inferers.dense import DenseInferer
 from monai_cryo.inferers.normalize import check_normalization, normalize_tomogram
@@ -37,12 +38,10 @@ from monai_cryo.io.tomogram import (
 from monai_cryo.networks import TwoBranchNet
 from monai_cryo.physics.resampling import same_voxel_size
 
-if TYPE_CHECKING:
-    from monai_cryo.bundle import TrainedModel
-
 __all__ = ["TomogramReader", "TomogramReading", "model_digest"]
 
 BACKGROUND = "background"
+_MOST_CLASSES = 127
 _LEAST_SCORE = 0.25  # of a class without a diameter, where windows are to be looked at
 
 
@@ -96,6 +95,10 @@ class TomogramReader:
             raise ValueError(
                 f"{model.path}: tomograms are read with a TwoBranchNet of boxes of {WINDOW} voxels, "
                 f"found {type(network).__name__} of boxes of {model.box}"
+            )
+        if len(model.classes) > _MOST_CLASSES:
+            raise ValueError(
+                f"{model.path}: labels are int8, which has room for {_MOST_CLASSES} classes, found {len(model.classes)}"
             )
         check_normalization(model.normalize)
         self.model, self.negate = model, model.negates(contrast)

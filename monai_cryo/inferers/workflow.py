@@ -12,25 +12,18 @@ from typing import Any
 from monai_cryo._defaults import MIN_SCORE
 from monai_cryo._progress import progress_bar
 from monai_cryo._refusals import is_refusal
-from monai_cryo._typing import PickFormat
-from monai_cryo.inferers.records import (
-    TomogramRecord,
-    check_pick_options,
-    file_digest,
-    read_record,
-    remove_stale_lists,
-    write_pick_files,
-    write_record,
-)
+from monai_cryo.inferers.records import TomogramRecord, read_record, write_record
 from monai_cryo.inferers.sharing import my_share, process_rank, wait_for_others
 from monai_cryo.inferers.tomograms import BACKGROUND, TomogramReader, TomogramReading
 from monai_cryo.io.atomic import csv_text, flush_to_disk, write_text
+from monai_cryo.io.digest import file_digest
 from monai_cryo.io.folder import working_folder
 from monai_cryo.io.mrc import tomogram_name
 from monai_cryo.io.tomogram import Tomogram, open_tomogram, tomogram_header
 from monai_cryo.io.tomogram_list import ListedTomogram
+from monai_cryo.visualize.tomogram import draw_tomogram
 
-__all__ = ["TomogramWorkflow", "pick_tomograms"]
+__all__ = ["TomogramWorkflow"]
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +195,7 @@ class TomogramWorkflow:
                 return
             scratch.mkdir()
             results.mkdir()
-            digest = file_digest(path)
+            digest, written = file_digest(path), path.stat().st_mtime_ns
             tomogram = self._open(path, voxel_size)
             with progress_bar(desc=f"{count} {name}", unit="window") as bar:
 
@@ -212,7 +205,7 @@ class TomogramWorkflow:
 
                 reading = self.reader.read(tomogram, scratch, show)
             picks = reading.picks(self.reader.diameters_a, min_score=self.min_score) if self.pick else None
-            if file_digest(path) != digest:
+            if (file_digest(path), path.stat().st_mtime_ns) != (digest, written):
                 raise ValueError(f"{path}: changed while it was read")
             settings, entry = self._settings(path, voxel_size), self.listed.get(name)
             record = TomogramRecord(name, digest, settings, reading.covered(), picks, entry)
@@ -244,8 +237,6 @@ class TomogramWorkflow:
         return {**self.reader.settings, **believed, "picking": {"min_score": self.min_score} if self.pick else None}
 
     def _write(self, folder: Path, name: str, reading: TomogramReading, record: TomogramRecord) -> None:
-        from monai_cryo.visualize.tomogram import draw_tomogram
-
         labels, *scores = self._volumes(name)
         reading.write_labels(folder / labels)
         if self.save_scores:
@@ -287,61 +278,6 @@ class TomogramWorkflow:
             old.unlink(missing_ok=True)
         if refused:
             write_text(target, csv_text([("file", "reason"), *refused]))
-
-
-def pick_tomograms(
-    workflow: TomogramWorkflow,
-    paths: Sequence[Path],
-    formats: PickFormat | Sequence[PickFormat] = ("csv",),
-    *,
-    voxel_size: float | None = None,
-    pixel_size: float | None = None,
-) -> list[Path]:
-    """Read tomograms and write the picks of all that are finished, whatever becomes of the others.
-
-    What other calls have read into the same folder with the same settings is in the lists, too.
-
-    Parameters
-    ----------
-    workflow, paths
-        As for `TomogramWorkflow.run`.
-    formats
-        As for `write_pick_files`.
-    voxel_size
-        Of the tomograms, Å, in place of the headers'.
-    pixel_size
-        Of the tilt series, Å, for RELION; None: as listed, else the tomograms are not binned.
-
-    Returns
-    -------
-    list
-        The files of picks.
-
-    Raises
-    ------
-    ValueError
-        As `check_pick_options`, before anything is read, and as `TomogramWorkflow.run`.
-    """
-    wanted: Sequence[Any] = [formats] if isinstance(formats, str) else formats
-    check_pick_options(wanted, pixel_size, workflow.listed)
-    written: list[Path] = []
-    try:
-        workflow.run(paths, voxel_size)
-    finally:
-        records = workflow.records(paths, voxel_size) + workflow.others(paths)
-        while records:
-            classes = workflow.reader.model.classes
-            written = write_pick_files(
-                workflow.output_dir, records, classes, wanted, pixel_size=pixel_size, listed=workflow.listed
-            )
-            # another process may have finished while these were written
-            now = workflow.records(paths, voxel_size) + workflow.others(paths)
-            if len(now) == len(records):
-                break
-            records = now
-        for file in remove_stale_lists(workflow.output_dir, records, written):
-            print(f"{file} was of an earlier reading and is removed: ask for its format again")
-    return written
 
 
 def _refusal(path: Path, action: Callable[..., Any], *arguments: Any) -> str:

@@ -6,7 +6,7 @@ from monai_cryo.io.atomic import csv_text, replacing, table_text, write_text
 from monai_cryo.io.columns import parameter_columns
 from monai_cryo.io.confine import named_file
 from monai_cryo.io.curves import measure_noise_spectrum, read_mtf
-from monai_cryo.io.digest import sha256
+from monai_cryo.io.digest import file_digest, file_digests, sha256
 from monai_cryo.io.folder import check_folder, clear_leftovers, hold_folder, working_folder
 from monai_cryo.io.monai_mrc import MRCReader, MRCWriter
 from monai_cryo.io.mrc import (
@@ -59,6 +59,8 @@ __all__ = [
     "coordinate_columns",
     "csv_text",
     "cut_boxes",
+    "file_digest",
+    "file_digests",
     "has_mrc_suffix",
     "hold_folder",
     "index_to_star",

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from monai_cryo.physics.density import atoms_to_density
 from monai_cryo.templates.masking import CUBIC_A_PER_DALTON, cut, to_box
@@ -103,7 +104,7 @@ def _template(
 
 def _beads(mass_kda: float, symmetry: str, state: np.random.RandomState) -> Points:
     """Points (N, 3), one a residue, that fill the domains of a complex; its axis is z."""
-    operators = _operators(symmetry)
+    operators = Rotation.create_group(symmetry).as_matrix()  # about z, the identity first
     left = 1000.0 * mass_kda / len(operators)
     masses = []
     while left > 0:
@@ -142,17 +143,3 @@ def _ball(count: int, state: np.random.RandomState) -> Points:
     points = state.normal(size=(count, 3))
     radius: Points = state.uniform(size=(count, 1)) ** (1 / 3)
     return points / np.linalg.norm(points, axis=1, keepdims=True) * radius
-
-
-def _operators(symmetry: str) -> Points:
-    """Rotations of a point group Cn or Dn about z, (order, 3, 3), the identity first."""
-    fold = int(symmetry[1:])
-    angles = 2 * math.pi * np.arange(fold) / fold
-    turns = np.zeros((fold, 3, 3))
-    turns[:, 0, 0] = turns[:, 1, 1] = np.cos(angles)
-    turns[:, 1, 0] = np.sin(angles)
-    turns[:, 0, 1] = -turns[:, 1, 0]
-    turns[:, 2, 2] = 1
-    if symmetry[0] == "C":
-        return turns
-    return np.concatenate([turns, turns @ np.diag([1.0, -1.0, -1.0])])

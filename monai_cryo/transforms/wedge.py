@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from monai_cryo._typing import Axis, check_word
+from monai_cryo.physics.tilt_series import tilt_angles
 from monai_cryo.physics.wedge import dual_axis_wedge, missing_wedge, tilt_fan
 from monai_cryo.transforms.base import Draw, Parameters, RandDrawable, column
 from monai_cryo.transforms.dictionary import DictTransform, RandDictTransform
@@ -35,7 +36,8 @@ class MissingWedge(FourierFilter):
     dual_axis
         Two series, about both axes perpendicular to the beam: a missing pyramid.
     step_deg, thickness_a
-        Both given: single tilts every ``step_deg``, each a slab of width 1/``thickness_a``, instead of a full range.
+        Both given: single tilts instead of a full range, in equal steps of at most ``step_deg``, each a slab of width
+        1/``thickness_a``.
     invert
         Mirror the range (Warp's sign).
     soft_edge_deg
@@ -124,7 +126,7 @@ class MissingWedge(FourierFilter):
             fans = {
                 (low, high): tilt_fan(
                     grid.shape,
-                    np.arange(low, high + 1e-6, self.step_deg).tolist(),
+                    tilt_angles(low, high, self.step_deg).tolist(),
                     thickness_a=float(self.thickness_a or 0),
                     **options,
                 )

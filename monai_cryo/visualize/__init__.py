@@ -1,1 +1,1 @@
-"""Pictures: simulated slices, templates, predictions. matplotlib is imported when one is drawn."""
+"""Pictures: simulated slices, templates, predictions."""

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from monai_cryo.io.atomic import csv_text, replacing, write_text
 from monai_cryo.visualize.tomogram import COLOURS
 
@@ -53,8 +55,6 @@ def write_precision_recall(
         write_text(file, csv_text([["name", "score", "precision", "recall"], *values]))
         return
     with replacing(file) as temporary:
-        from matplotlib.figure import Figure
-
         figure = Figure(figsize=(5.4, 4.4), layout="constrained")
         ax = figure.subplots()
         for n, (name, rows) in enumerate(curves.items()):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from monai.transforms import Randomizable
 
 from monai_cryo.data.seeding import item_state
@@ -179,8 +180,6 @@ def _draw_grid(
     half: float,
     scale: str,
 ) -> Any:
-    from matplotlib.figure import Figure
-
     columns = len(library.classes)
     figure = Figure(figsize=(1.75 * columns + 1.4, 1.85 * len(rows) + 0.3), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)

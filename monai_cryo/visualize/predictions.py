@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy import ndimage
 
 TRUE, PREDICTED = "#ffd400", "#00b7ff"
@@ -62,8 +64,6 @@ def draw_predictions(examples: Sequence[Example], title: str = "") -> Any:
     matplotlib.figure.Figure
         It belongs to no window: drop it when done.
     """
-    from matplotlib.figure import Figure
-
     columns = min(2, max(1, len(examples)))
     rows = -(-len(examples) // columns)
     figure = Figure(figsize=(6.6 * columns, 1.95 * rows + 0.7), layout="constrained")
@@ -112,8 +112,6 @@ def _scale_bar(ax: Any, voxel_size: float) -> None:
 
 def figure_to_array(figure: Any) -> np.ndarray:
     """Render a figure to RGB (H, W, 3), uint8, as TensorBoard takes it."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Patch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -63,10 +66,6 @@ def draw_tomogram(
     matplotlib.figure.Figure
         It belongs to no window: drop it when done.
     """
-    from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Circle, Patch
-
     labels, shape = reading.reading.labels, reading.volume.shape
     busiest, seen = _survey(labels, reading.classes)
     places = np.empty((0, 3)) if picks is None else _to_reading(picks.index, reading)

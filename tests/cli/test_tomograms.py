@@ -204,15 +204,22 @@ def test_what_a_list_said_stays_with_its_tomograms(model: Path, folder: Path) ->
     assert call("pick", model, folder, *more, inputs="in/TS_1.mrc") == 1
 
 
+@pytest.mark.parametrize("where", ["everywhere", "between the pieces that its digest is of"])
 def test_a_file_that_changes_while_it_is_read_is_refused(
-    model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    where: str, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     read = TomogramReader.read
 
     def slow(self: TomogramReader, tomogram: Tomogram, *rest: Any) -> Any:
         reading = read(self, tomogram, *rest)
-        write_mrc(folder / "in" / "a.mrc", np.ones(SHAPE, np.float32), 10.0, overwrite=True)
+        if where == "everywhere":
+            write_mrc(folder / "in" / "a.mrc", np.ones(SHAPE, np.float32), 10.0, overwrite=True)
+        else:
+            (folder / "in" / "a.mrc").touch()
         return reading
+
+    if where != "everywhere":
+        monkeypatch.setattr("monai_cryo.inferers.workflow.file_digest", lambda path: "as before")
 
     monkeypatch.setattr(TomogramReader, "read", slow)
     assert call("segment", model, folder, "--no_picture", inputs="in/a.mrc") == 1

@@ -94,6 +94,15 @@ def test_in_bfloat16_it_reads_nearly_the_same(tmp_path: Path) -> None:
     assert 0 < difference.mean() < 0.05 * maps[0].mean()
 
 
+def test_more_classes_than_labels_can_tell_are_refused(tmp_path: Path) -> None:
+    names = [f"class{n}" for n in range(128)]
+    network = partial(TwoBranchNet, num_classes=128, features=(2, 2, 2, 2, 2), fc=(2, 2))
+    record = ModelRecord(names, 10.0, 40, "dark", Standardize("item"), network).build()
+    torch.save(record.state_dict(), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="labels are int8, which has room for 127 classes, found 128"):
+        TomogramReader(read_model(tmp_path / "model.pt"), {})
+
+
 def test_diameters_come_from_the_library_or_are_given() -> None:
     library = load_templates()
     classes = ["ribosome", "membrane", "background"]

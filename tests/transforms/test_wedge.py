@@ -76,6 +76,13 @@ class TestFan:
         wrong = apply_transfer(v, tilt_fan(v.shape, tilts, thickness_a=160.0, voxel_size=1.0))
         assert float(wrong.square().sum()) < 0.7 * float(expected.square().sum())
 
+    def test_both_ends_are_tilts_whatever_the_step(self):
+        v = volume(shape=(20, 20, 20))
+        tilts = np.linspace(-60, 60, 19)  # 120 degrees in steps of at most 7
+        expected = apply_transfer(v, tilt_fan(v.shape, tilts, thickness_a=160.0, voxel_size=10.0))
+        found = T.MissingWedge(**{**FAN, "step_deg": 7.0}, voxel_size=10.0)(v)
+        torch.testing.assert_close(found, expected)
+
     def test_it_refuses_to_guess_the_voxel_size(self):
         for image in (volume(), MetaTensor(volume())):
             with pytest.raises(ValueError, match="MissingWedge needs the voxel size: pass voxel_size in Å"):
