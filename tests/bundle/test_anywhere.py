@@ -1,6 +1,6 @@
 """Every config runs from any folder, out of the checkout and out of the wheel.
 
-`multi_gpu_train` alone has processes of its own, in `test_subtomogram`.
+Out of the checkout `multi_gpu_train` runs in `test_subtomogram`, for it has processes of its own.
 """
 
 from __future__ import annotations
@@ -103,9 +103,11 @@ def test_every_config_from_another_folder(
 def test_all_configs_of_the_installed_wheel(bundle_root: Path, elsewhere: Path) -> None:
     """Built offline, installed beside the packages that are there, it finds its own bundle."""
 
-    def run(*command: object, folder: Path = elsewhere) -> str:
+    def run(*command: object, folder: Path = elsewhere, ranks: int = 1) -> str:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(elsewhere / "installed")}
         words = [sys.executable, "-m", *map(str, command)]
+        if ranks > 1:
+            words[2:2] = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks), "-m"]
         done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
@@ -119,6 +121,7 @@ def test_all_configs_of_the_installed_wheel(bundle_root: Path, elsewhere: Path) 
         ("training", "train quick", TINY, TRAINED),
         ("training", "train fixed_parameters", TINY, TRAINED),
         ("training", "train robust quick", TINY, TRAINED),
+        ("training", "train multi_gpu_train", {**TINY, "batch_size": 4}, TRAINED),
         ("evaluating", "evaluate", EACH_ALONE, {"metrics.json"}),
         ("inferring", "inference", EACH_ALONE, {"predictions.csv"}),
         ("inferring", "tomogram", {"tomograms": "tomograms"}, {"picks.csv"}),
@@ -127,5 +130,6 @@ def test_all_configs_of_the_installed_wheel(bundle_root: Path, elsewhere: Path) 
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         results = elsewhere / "results" / names.replace(" ", "_")
         words += ["--output_dir", results]
-        run("monai.bundle", "run", begin, "--bundle_root", installed, "--config_file", configs, *words)
+        command = ["monai.bundle", "run", begin, "--bundle_root", installed, "--config_file", configs]
+        run(*command, *words, ranks=2 if "multi" in names else 1)
         assert {path.name for path in results.iterdir()} >= left

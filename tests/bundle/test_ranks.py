@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 import socket
 import time
 
@@ -119,3 +121,16 @@ def test_a_killed_rank_ends_the_other_and_both_go_on_as_if_never_cut(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "run").iterdir()}
     train(tmp_path / "cut", 2, {**options, "resume": "auto"})  # is finished: nothing is done, and all end well
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "run").iterdir()} == before
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_ends_both_ranks_and_keeps_the_whole_batch(tmp_path):
+    """A rate that is far too high spoils the second iteration."""
+    for process in begin(tmp_path, 2, {**ALIKE, "learning_rate": 1e30}):
+        process.join(120)
+        assert process.exitcode == 1
+    kept = json.loads((tmp_path / "run" / "not_finite.json").read_text())
+    assert kept["iteration"] == 2
+    assert not math.isfinite(float(kept["loss"]))
+    assert [drawn["item"]["index"] for drawn in kept["parameters"]] == [4, 5, 6, 7]
+    assert (tmp_path / "said.txt").read_text().count("training has stopped before the weights were changed") == 2
