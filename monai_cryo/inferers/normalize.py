@@ -33,9 +33,9 @@ class SpectrumFilter:
     r"""`NormalizeSpectrum` for a whole tomogram: one gain and one scale, from the spectra of its boxes.
 
     The power is the median over boxes as large as the network's, so that gold and empty corners do not count, of shells
-    about multiples of 2 / box of Nyquist, averaged over as many as the transform averages. Below the lowest frequency of such a box, w\ :sub:`1` = 2 / box of Nyquist, the
-    gain falls as :math:`1 - \mathrm{sinc}(w / w_1)`: what taking a box's mean away leaves of slow waves. The scale
-    brings the median variance of boxes to 1.
+    about multiples of 2 / box of Nyquist, averaged over as many as the transform averages. Below the lowest frequency
+    of such a box, w\ :sub:`1` = 2 / box of Nyquist, the gain falls as :math:`1 - \mathrm{sinc}(w / w_1)`: what taking a
+    box's mean away leaves of slow waves. The scale brings the median variance of boxes to 1.
 
     Parameters
     ----------
