@@ -121,7 +121,7 @@ def test_all_configs_of_the_installed_wheel(bundle_root: Path, elsewhere: Path) 
         ("training", "train quick", TINY, TRAINED),
         ("training", "train fixed_parameters", TINY, TRAINED),
         ("training", "train robust quick", TINY, TRAINED),
-        ("training", "train multi_gpu_train", {**TINY, "batch_size": 4}, TRAINED),
+        ("training", "train multi_gpu_train", {**TINY, "batch_size": 4, "val_length": 4}, TRAINED),
         ("evaluating", "evaluate", EACH_ALONE, {"metrics.json"}),
         ("inferring", "inference", EACH_ALONE, {"predictions.csv"}),
         ("inferring", "tomogram", {"tomograms": "tomograms"}, {"picks.csv"}),
