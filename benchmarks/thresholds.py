@@ -41,7 +41,7 @@ from monai_cryo.templates import TemplateLibrary, load_templates
 from monai_cryo.visualize.tomogram import draw_tomogram
 
 THRESHOLDS = np.linspace(0.02, 0.98, 97)
-TILT_RANGE_DEG, ROTATIONS = (-60.0, 60.0), 24  # of the plain template picker
+TILT_RANGE_DEG = (-60.0, 60.0)  # of the plain template picker
 PLAIN = ("blobs", "one template")  # have no threshold by default
 FACE = 8  # voxels of the field's edge where particles are cut and nothing is scored
 SHAPE, QUICK_SHAPE = (72, 144, 144), (48, 64, 64)
@@ -214,23 +214,15 @@ def plain_picks(
 
     Neither knows the other classes: one object may be picked as several.
     """
-    volume = np.asarray(tomogram.data, np.float32)
-    found: dict[str, list[Found]] = {picker: [] for picker in PLAIN}
+    volume, most = np.asarray(tomogram.data, np.float32), len(THRESHOLDS)
+    found: list[tuple[Found, ...]] = []  # of each class, by the two pickers
     for name in classes:
         diameter = diameters[name] / tomogram.voxel_size
-        member = next(m for _, group, m in library.rows() if group == name)
-        found[PLAIN[0]].append(blobs(volume, diameter, len(THRESHOLDS)))
-        turned = one_template(
-            volume,
-            member.density.numpy(),
-            TILT_RANGE_DEG,
-            rotations=ROTATIONS,
-            distance=0.6 * diameter,
-            most=len(THRESHOLDS),
-        )
-        found[PLAIN[1]].append(turned)
+        density = next(m for _, group, m in library.rows() if group == name).density.numpy()
+        turned = one_template(volume, density, TILT_RANGE_DEG, distance=0.6 * diameter, most=most)
+        found.append((blobs(volume, diameter, most), turned))
     picks = {}
-    for picker, lists in found.items():
+    for picker, lists in zip(PLAIN, zip(*found, strict=True), strict=True):
         names = [name for name, (places, _) in zip(classes, lists, strict=True) for _ in places]
         places = np.concatenate([places for places, _ in lists])
         ranks = np.concatenate([THRESHOLDS[::-1][: len(places)] for places, _ in lists])

@@ -10,20 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from kill_series import TINY
 
 from monai_cryo.engines import SimulateBatch
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = {
-    "features": [2, 2, 2, 2, 2],
-    "fc": [4, 4],
-    "batch_size": 2,
-    "epoch_length": 4,
-    "max_epochs": 1,
-    "val_length": 4,
-    "precision": "float32",
-    "learning_rate": 1e30,
-}
 
 
 @pytest.mark.filterwarnings("ignore:parsing config_file", "ignore:'monai.bundle.__main__' found:RuntimeWarning")
@@ -38,7 +29,7 @@ def test_a_batch_that_was_no_number(bundle_root: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(SimulateBatch, "__call__", keep)
     given = {"device": "cpu", "bundle_root": bundle_root, "config_file": bundle_root / "configs" / "train.yaml"}
-    options = {**TINY, **given}
+    options = {**TINY, **given, "max_epochs": 1, "learning_rate": 1e30}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", "training", *words])
     with pytest.raises(RuntimeError, match="run"):
