@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 from monai_cryo.inferers.dense import Prepare, standardize_whole
 from monai_cryo.io.tomogram import cut_region, new_map, release_pages
 from monai_cryo.physics.detector import curve_mtf
-from monai_cryo.physics.fourier import apply_transfer, radial_frequency
+from monai_cryo.physics.fourier import apply_transfer, radial_frequency, radial_power_spectrum
 from monai_cryo.transforms import NormalizeSpectrum, Standardize, apply_parts, fixed_parts
 
 __all__ = ["NormalizedTomogram", "SpectrumFilter", "cut_mirrored", "normalize_tomogram"]
@@ -32,10 +32,10 @@ _BOXES, _SCALED = 512, 48  # boxes measured for the spectrum, and for the one sc
 class SpectrumFilter:
     r"""`NormalizeSpectrum` for a whole tomogram: one gain and one scale, from the spectra of its boxes.
 
-    The power is the median over boxes as large as the network's, so that gold and empty corners do not count, of what
-    the transform measures in each. Below the lowest frequency of such a box, w\ :sub:`1` = 2 / box of Nyquist, the gain
-    falls as :math:`1 - \mathrm{sinc}(w / w_1)`: what taking a box's mean away leaves of slow waves. The scale brings
-    the median variance of boxes to 1.
+    The power is the median over boxes as large as the network's, so that gold and empty corners do not count, of shells
+    about multiples of 2 / box of Nyquist, averaged over as many as the transform averages. Below the lowest frequency
+    of such a box, w\ :sub:`1` = 2 / box of Nyquist, the gain falls as :math:`1 - \mathrm{sinc}(w / w_1)`: what taking a
+    box's mean away leaves of slow waves. The scale brings the median variance of boxes to 1.
 
     Parameters
     ----------
@@ -72,18 +72,23 @@ class SpectrumFilter:
         return self.scale * F.pad(apply_transfer(wide - wide.mean(), gain), [-_MARGIN] * 6)
 
     def _measure(self, volume: NDArray[Any]) -> list[list[float]]:
-        powers, middles = [], torch.empty(0)
+        powers, fraction = [], torch.empty(0)
         for start in _starts(volume.shape, self.box, _BOXES):
             part = cut_mirrored(volume, start, (self.box,) * 3)
             part = part - part.mean()
             if float(part.abs().max()) > 0:
-                middles, power = self.transform.radial_power(part[None, None].double())
-                powers.append(power[0, 0])
+                frequency, power = radial_power_spectrum(part, 1.0)
+                fraction = frequency * 2
+                powers.append(power.double())
             release_pages(volume)
         if not powers:
             raise ValueError(f"expected an image, found one value in each box of {self.box} voxels that was looked at")
         median = torch.stack(powers).median(0).values
-        return torch.stack([middles, median], dim=1).tolist()
+        weight = fraction.double().square()  # as a shell has points
+        reach = self.transform.smooth_shells // 2
+        near = [slice(max(0, n - reach), n + reach + 1) for n in range(len(median))]
+        smooth = [float((median[s] * weight[s]).sum() / weight[s].sum().clamp(min=1e-12)) for s in near]
+        return [[float(f), p] for f, p in zip(fraction, smooth, strict=True)]
 
     def _gain(self, shape: tuple[int, ...]) -> Tensor:
         if shape not in self._gains:

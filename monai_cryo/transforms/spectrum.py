@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -64,7 +64,8 @@ class NormalizeSpectrum(Drawable):
         made of rounding.
     tilt_range_deg
         (min, max): measure the power where these tilts sample Fourier space, as RandMissingWedge has it; None:
-        everywhere. Over all shells alike the missing part only scales the power, and the variance undoes that.
+        everywhere. Over all shells alike the missing part only scales the power, and the variance undoes that. Of a
+        whole tomogram the power is measured everywhere.
 
     Raises
     ------
@@ -94,7 +95,18 @@ class NormalizeSpectrum(Drawable):
 
     def apply_to(self, batch: Tensor, parameters: Sequence[Parameters], **context: Any) -> Tensor:
         """Normalise a batch (B, C, D, H, W), each channel by its own spectrum."""
-        grid, (points, fraction, measure, spread) = self._laid_out(batch, context)
+        z, y, x = context.get("voxel_size") or (1.0, 1.0, 1.0)
+        largest = max(z, y, x)  # only ratios count, and the rounding of the rest must not decide otherwise
+        grid = grid_of(batch, (z / largest, y / largest, x / largest), context.get("axes", ZYX))
+        points, fraction, measure, spread = _shells(
+            grid.shape,
+            grid.voxel_size,
+            grid.axes,
+            self.highest,
+            self.smooth_shells,
+            self.tilt_range_deg,
+            str(batch.device),
+        )
         if not len(points):  # a box so small that no frequency is kept
             return torch.zeros_like(batch)
         spectrum = rfft(batch).flatten(-3)
@@ -105,7 +117,8 @@ class NormalizeSpectrum(Drawable):
         if self.spectrum is not None:
             power = curve_mtf(fraction, 1.0, self.spectrum).to(batch)
         else:
-            power = _power(inside, measure) @ spread.to(batch)
+            own = torch.view_as_real(inside).square().sum(dim=-1) @ measure.to(batch)
+            power = own @ spread.to(batch)
         floor = power.amax(dim=-1, keepdim=True) / self.gain_cap**2
         inside = inside * (target / power.maximum(floor).clamp(min=1e-30).sqrt())
         result = irfft(
@@ -119,46 +132,11 @@ class NormalizeSpectrum(Drawable):
         constant = (differs <= ROUNDING * torch.finfo(batch.dtype).eps * largest) | (norm == 0)
         return result * torch.where(constant, torch.zeros_like(norm), count / norm)
 
-    def radial_power(self, batch: Tensor, **context: Any) -> tuple[Tensor, Tensor]:
-        """Return the power by which volumes (B, C, D, H, W) of their own spectra are divided, before the cap.
-
-        Returns
-        -------
-        tuple of Tensor
-            Middles of the shells, fractions of Nyquist (S,), and the power there, (B, C, S).
-        """
-        _, (points, _, measure, _) = self._laid_out(batch, context)
-        middles = (torch.arange(measure.shape[1], dtype=torch.float64) + 0.5) / (min(batch.shape[2:]) // 2)
-        return middles, _power(rfft(batch).flatten(-3).index_select(-1, points), measure)
-
-    def _laid_out(
-        self, batch: Tensor, context: Mapping[str, Any]
-    ) -> tuple[Grid, tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Grid of a batch, and its shells."""
-        z, y, x = context.get("voxel_size") or (1.0, 1.0, 1.0)
-        largest = max(z, y, x)  # only ratios count, and the rounding of the rest must not decide otherwise
-        grid = grid_of(batch, (z / largest, y / largest, x / largest), context.get("axes", ZYX))
-        return grid, _shells(
-            grid.shape,
-            grid.voxel_size,
-            grid.axes,
-            self.highest,
-            self.smooth_shells,
-            self.tilt_range_deg,
-            str(batch.device),
-        )
-
     def target_at(self, fraction: Tensor) -> Tensor:
         """Return the amplitude aimed at, at fractions of Nyquist above 0."""
         if self.target is not None:
             return curve_mtf(fraction, 1.0, self.target)
         return torch.exp(-0.5 * (fraction / self.cutoff).square()) / fraction
-
-
-def _power(spectrum: Tensor, measure: Tensor) -> Tensor:
-    """Power (..., S) in shells of a spectrum (..., n)."""
-    squares = torch.view_as_real(spectrum).square().sum(dim=-1)
-    return squares @ measure.to(squares)
 
 
 @lru_cache(maxsize=16)

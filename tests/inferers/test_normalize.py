@@ -33,20 +33,6 @@ def test_a_box_gets_what_the_transform_gives_it(tmp_path: Path) -> None:
     assert found.std() == pytest.approx(1, abs=0.15)
 
 
-def test_the_spectrum_is_what_the_transform_measures() -> None:
-    volume = coloured(40, 40, 40, sigma=3.0)  # one box, and a spectrum that falls steeply
-    rows = SpectrumFilter(volume, NormalizeSpectrum(), 40).spectrum
-    box = torch.from_numpy(volume)[None, None]
-    own = NormalizeSpectrum().apply(box, [{}])
-    torch.testing.assert_close(NormalizeSpectrum(spectrum=rows).apply(box, [{}]), own, rtol=1e-3, atol=1e-3)
-    # a wedge is left out of it here as there
-    tilts = NormalizeSpectrum(tilt_range_deg=(-60, 60))
-    told = SpectrumFilter(volume, tilts, 40).spectrum
-    assert told != rows
-    table = NormalizeSpectrum(spectrum=told).apply(box, [{}])
-    torch.testing.assert_close(table, tilts.apply(box, [{}]), rtol=1e-3, atol=1e-3)
-
-
 def test_processing_is_undone(tmp_path: Path) -> None:
     volume = coloured(90, 100, 110)
     processed = 40 * ndimage.gaussian_filter(volume, 1.2) - 5
