@@ -104,3 +104,5 @@ def test_plain_pickers_beside_the_model() -> None:
         assert set(picks.names) == {"ribosome"}
         np.testing.assert_allclose(picks.index[:2], [[20, 20, 20], [20, 60, 60]], atol=2.5)
         np.testing.assert_allclose(picks.scores[:3], thresholds.THRESHOLDS[:-4:-1])
+        nearest = pdist(picks.index).min() * library.voxel_size  # noise is picked as densely as it may be
+        assert 0.6 * 270.0 <= nearest < 0.7 * 270.0
